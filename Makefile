@@ -1,0 +1,45 @@
+# Two commands: `make campaign` runs the example to its end, `make test` passes the tests. Both set everything up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# One thread per process: Ray runs several processes, and results then do not depend on the number of cores.
+export OMP_NUM_THREADS := 1
+
+.PHONY: setup campaign test test-all check lock clean
+
+setup: $(READY)
+
+# Locked and repeatable: exactly the versions in requirements.lock, then the project itself without resolving anything.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "error: Python 3.11 or newer is needed; got %d.%d; set PYTHON=/path/to/python3.11" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip check
+	@touch $(READY)
+
+campaign: setup
+	$(BIN)/nearedge run examples/quickstart.yaml
+
+test: setup
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: setup
+	$(BIN)/python -m pytest -q
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Writes requirements.lock anew from what pyproject.toml asks for.
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet -c requirements.pins -e '.[dev,postgresql]'
+	build/lock/bin/python -m pip freeze --exclude-editable | sed "s/+cpu$$//" > requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,89 @@
+"""The actor that runs the oracle: labels structures, and makes the starting structures."""
+
+from typing import Any
+
+from ase import Atoms
+from sqlalchemy.orm import Session
+
+from nearedge_agents.worker import LedgerWorker, Write
+from nearedge_db.ledger import Task
+from nearedge_db.schema import TaskRow
+from nearedge_db.states import TaskKind
+from nearedge_db.store import get_structure, put_atoms, put_label, to_atoms
+from nearedge_services.oracles.base import Label
+from nearedge_services.oracles.errors import OracleError
+from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.oracles.seed import SeedResult, SeedSettings, make_seed
+from nearedge_services.structures.composition import parse_composition
+from nearedge_services.structures.coordination import coordination_fractions
+
+
+class Labeler(LedgerWorker):
+    """Works on ``label`` and ``seed`` tasks."""
+
+    failures = (OracleError,)
+
+    def __init__(self, url: str, oracle: str, settings: dict[str, Any]) -> None:
+        super().__init__(url)
+        self.oracle = make_oracle(oracle, settings)
+
+    def result(self, task: Task) -> Write:
+        """Run the oracle on the task's structure, or make its starting structure."""
+        if task.settings_hash != self.oracle.settings_hash:
+            raise ValueError(f"task {task.id} wants oracle settings {task.settings_hash}, not these")
+        if task.kind == TaskKind.SEED:
+            return self._seed(task.payload)
+        with self.database.session() as session:
+            atoms = to_atoms(get_structure(session, task.structure_id or 0))
+        label = self.oracle.label(atoms)
+        return lambda session, done: _put(session, done, label)
+
+    def _seed(self, payload: dict[str, Any]) -> Write:
+        result = make_seed(
+            self.oracle,
+            parse_composition(payload["composition"]),
+            payload["density_g_cm3"],
+            payload["seed"],
+            SeedSettings(**payload["settings"]),
+        )
+        return lambda session, done: _put_seed(session, done, result)
+
+
+def _put(session: Session, task: Task, label: Label) -> None:
+    put_label(
+        session,
+        task.structure_id or 0,
+        task.settings_hash or "",
+        energy_ev=label.energy_ev,
+        forces=label.forces_ev_per_a,
+        xanes=label.xanes,
+        energies_ev=label.energies_ev,
+        seconds=label.seconds,
+        details=label.details,
+        task_id=task.id,
+    )
+
+
+def _put_seed(session: Session, task: Task, result: SeedResult) -> None:
+    """Structures and labels of all frames; the task's payload remembers which they are, the final one last."""
+    frames = [*result.path, result.final]
+    seconds = result.seconds / len(frames)
+    kept = [_put_frame(session, task, frame, seconds) for frame in frames]
+    row = session.get_one(TaskRow, task.id)
+    row.payload_json = {**task.payload, "frames": kept, "converged": result.converged}
+
+
+def _put_frame(session: Session, task: Task, frame: Atoms, seconds: float) -> dict[str, int]:
+    structure = put_atoms(session, frame, coordination_fractions(frame))
+    label = put_label(
+        session,
+        structure.id,
+        task.settings_hash or "",
+        energy_ev=frame.info["REF_energy"],
+        forces=frame.arrays["REF_forces"],
+        xanes=frame.arrays["xanes"],
+        energies_ev=frame.info["xanes_energies"],
+        seconds=seconds,
+        task_id=task.id,
+    )
+    return {"structure_id": structure.id, "label_id": label.id}

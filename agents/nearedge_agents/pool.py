@@ -1,0 +1,126 @@
+"""A pool of equal Ray actors: who is free, what is under way, how busy it was."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+
+from nearedge_agents.agent import Agent, Outcome
+
+
+@dataclass(frozen=True)
+class Work:
+    """One call for one actor: the method, its arguments, and what the caller needs to recognise the answer."""
+
+    method: str
+    args: tuple[Any, ...]
+    tag: Any
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished call. ``error`` is None on success; ``lost`` says that the actor died under the work."""
+
+    work: Work
+    value: Any = None
+    error: Exception | None = None
+    lost: bool = False
+
+
+@dataclass
+class Usage:
+    """Time accounted since the last report, in seconds; capacity is size × wall time."""
+
+    busy: float = 0.0
+    capacity: float = 0.0
+    cpu: float = 0.0
+    tasks: int = 0
+
+
+@dataclass
+class _Slot:
+    actor: ActorHandle
+    work: Work | None = None
+    since: float = 0.0
+    ref: Any = None
+
+
+@dataclass
+class Pool:
+    """``size`` actors of one class. Ray restarts an actor that dies; its work comes back as lost."""
+
+    name: str
+    actor_class: type[Agent]
+    size: int
+    options: dict[str, Any]
+    args: tuple[Any, ...] = ()
+    _slots: list[_Slot] = field(default_factory=list, repr=False)
+    _usage: Usage = field(default_factory=Usage, repr=False)
+    _mark: float = field(default_factory=time.monotonic, repr=False)
+
+    def start(self) -> None:
+        """Create the actors; returns at once, before they are up."""
+        remote = ray.remote(self.actor_class).options(max_restarts=-1, max_task_retries=0, **self.options)
+        self._slots = [_Slot(remote.remote(*self.args)) for _ in range(self.size)]
+        self._mark = time.monotonic()
+
+    @property
+    def free(self) -> int:
+        """Number of actors without work."""
+        return sum(slot.work is None for slot in self._slots)
+
+    @property
+    def under_way(self) -> list[Work]:
+        """What the actors are doing."""
+        return [slot.work for slot in self._slots if slot.work is not None]
+
+    @property
+    def refs(self) -> list[Any]:
+        """The Ray references to wait on."""
+        return [slot.ref for slot in self._slots if slot.ref is not None]
+
+    def submit(self, work: Work) -> None:
+        """Give ``work`` to a free actor. Raises RuntimeError when there is none."""
+        slot = next((slot for slot in self._slots if slot.work is None), None)
+        if slot is None:
+            raise RuntimeError(f"pool {self.name} has no free actor")
+        slot.work, slot.since = work, time.monotonic()
+        slot.ref = slot.actor.perform.remote(work.method, *work.args)
+
+    def collect(self, ref: Any) -> Done:
+        """Take the answer behind ``ref``, which must be ready, and free its actor."""
+        slot = next(slot for slot in self._slots if slot.ref == ref)
+        work = slot.work
+        if work is None:
+            raise RuntimeError(f"pool {self.name} has no work behind {ref}")
+        self._usage.busy += time.monotonic() - max(slot.since, self._mark)
+        slot.work = slot.ref = None
+        try:
+            outcome: Outcome = ray.get(ref)
+        except RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            return Done(work, error=cause)
+        except RayActorError as error:
+            return Done(work, error=error, lost=True)
+        self._usage.cpu += outcome.cpu_seconds
+        self._usage.tasks += 1
+        return Done(work, value=outcome.value)
+
+    def usage(self) -> Usage:
+        """Time used since the last call of this method, work under way included."""
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot.work is not None:
+                self._usage.busy += now - max(slot.since, self._mark)
+        self._usage.capacity = self.size * (now - self._mark)
+        report, self._usage, self._mark = self._usage, Usage(), now
+        return report
+
+    def stop(self) -> None:
+        """Kill the actors; work under way is lost (the ledger knows it)."""
+        for slot in self._slots:
+            ray.kill(slot.actor)
+        self._slots = []

@@ -1,0 +1,134 @@
+"""The actor that relaxes candidates and predicts their spectral distance and energy."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+
+from nearedge_agents.agent import Agent
+from nearedge_agents.models import ModelCache, ModelFiles
+from nearedge_services.spectra.target import Target
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the models say of one structure: spectral distance in 1/eV, energies in eV per atom."""
+
+    distance: float
+    distance_std: float
+    energy_per_atom_ev: float
+    energy_std_per_atom_ev: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A relaxed candidate with everything the gate and the acquisition function look at."""
+
+    atoms: Atoms
+    prediction: Prediction
+    fingerprint: npt.NDArray[np.float64]
+    contact: float
+    """Shortest contact over the sum of covalent radii."""
+    shortest_contact_a: float
+    overcoordinated_fraction: float
+    rms_displacement_a: float
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A candidate that could not be relaxed, and why."""
+
+    atoms: Atoms
+    reason: str
+
+
+@dataclass(frozen=True)
+class Relaxing:
+    """How candidates are relaxed; ``spectral_weight_ev`` > 0 adds the spectral mismatch to the energy."""
+
+    steps: int
+    spectral_weight_ev: float
+
+
+class Scorer(Agent):
+    """Relaxes on the potential, predicts with potential and surrogate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models = ModelCache()
+
+    def score(
+        self,
+        structures: list[Atoms],
+        relaxing: Relaxing,
+        target: Target,
+        surrogate: ModelFiles,
+        potential: ModelFiles,
+    ) -> list[Scored | Broken]:
+        """Relax and score; a structure that falls apart comes back as Broken, the others are unharmed."""
+        from nearedge_services.potential.errors import NonFiniteForces
+
+        results: list[Scored | Broken] = []
+        for raw in structures:
+            try:
+                atoms, displacement = self._relax(raw, relaxing, target, surrogate, potential)
+            except NonFiniteForces as error:
+                results.append(Broken(raw, str(error)))
+                continue
+            prediction = self.predict([atoms], target, surrogate, potential)[0]
+            results.append(_scored(atoms, prediction, displacement))
+        return results
+
+    def predict(
+        self, structures: list[Atoms], target: Target, surrogate: ModelFiles, potential: ModelFiles
+    ) -> list[Prediction]:
+        """Predictions for structures as they stand."""
+        distances = self.models.get(surrogate).predict(structures, target)
+        energies = self.models.get(potential).predict(structures)
+        return [
+            Prediction(
+                distance=d.distance,
+                distance_std=d.distance_std,
+                energy_per_atom_ev=e.energy_ev / len(atoms),
+                energy_std_per_atom_ev=e.energy_std_ev_per_atom,
+            )
+            for atoms, d, e in zip(structures, distances, energies, strict=True)
+        ]
+
+    def _relax(
+        self, atoms: Atoms, relaxing: Relaxing, target: Target, surrogate: ModelFiles, potential: ModelFiles
+    ) -> tuple[Atoms, float]:
+        from ase.calculators.mixing import SumCalculator
+
+        from nearedge_services.potential.errors import NonFiniteForces
+        from nearedge_services.potential.relax import RelaxationStatus, relax
+        from nearedge_services.surrogate.bias import SpectralBias
+
+        if relaxing.steps == 0:
+            return atoms, 0.0
+        calculator: Any = self.models.get(potential).calculator()
+        if relaxing.spectral_weight_ev > 0:
+            bias = SpectralBias(self.models.get(surrogate), target, relaxing.spectral_weight_ev)
+            calculator = SumCalculator([calculator, bias])
+        relaxation = relax(atoms, calculator, steps=relaxing.steps)
+        if relaxation.status is RelaxationStatus.EXPLODED:
+            raise NonFiniteForces("the structure fell apart while relaxing")
+        return relaxation.atoms, relaxation.rms_displacement_a
+
+
+def _scored(atoms: Atoms, prediction: Prediction, rms_displacement_a: float) -> Scored:
+    from nearedge_services.structures.coordination import coordination_numbers, shortest_contact
+    from nearedge_services.structures.fingerprint import fingerprint
+    from nearedge_services.structures.validity import relative_contact
+
+    return Scored(
+        atoms=atoms,
+        prediction=prediction,
+        fingerprint=fingerprint(atoms),
+        contact=relative_contact(atoms),
+        shortest_contact_a=shortest_contact(atoms),
+        overcoordinated_fraction=float(np.mean(coordination_numbers(atoms) > 4)),
+        rms_displacement_a=rms_displacement_a,
+    )

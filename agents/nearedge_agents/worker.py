@@ -1,0 +1,68 @@
+"""What the actors that work for the ledger share: lease, renew, write result and DONE in one transaction."""
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from nearedge_agents.agent import Agent
+from nearedge_db.database import Database
+from nearedge_db.keepalive import keep_alive
+from nearedge_db.ledger import Ledger, Task
+from nearedge_db.states import TaskState
+
+LEASE_S = 60.0
+
+Write = Callable[[Session, Task], None]
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """How a task stands after a worker had it; ``error`` is the last attempt's."""
+
+    task_id: int
+    state: TaskState
+    error: str | None = None
+
+
+class LedgerWorker(Agent):
+    """An actor that takes tasks of the ledger by their number."""
+
+    failures: tuple[type[Exception], ...] = ()
+    """Exceptions that mean: this attempt failed. Any other reaches the driver, and the lease is given back."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.database = Database(url)
+        self.ledger = Ledger(self.database)
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+    def work(self, task_id: int) -> TaskReport:
+        """Do one task. A task that somebody else has, or that is finished, is reported as it stands."""
+        task = self.ledger.lease(self.owner, task_id=task_id, seconds=LEASE_S)
+        if task is None:
+            return self._report(task_id)
+        started = time.monotonic()
+        try:
+            with keep_alive(self.ledger, task, LEASE_S):
+                write = self.result(task)
+            self.ledger.complete(task.id, self.owner, write, time.monotonic() - started)
+        except self.failures as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.ledger.fail(task.id, self.owner, reason, bool(getattr(error, "retryable", False)))
+        except BaseException:
+            self.ledger.release(self.owner)
+            raise
+        return self._report(task_id)
+
+    def result(self, task: Task) -> Write:
+        """Do the work; returns what writes its result rows in the completing transaction."""
+        raise NotImplementedError
+
+    def _report(self, task_id: int) -> TaskReport:
+        task = self.ledger.get(task_id)
+        return TaskReport(task.id, task.state, task.last_error)

@@ -1,0 +1,161 @@
+"""Labels: what an oracle said about a structure, and the use that campaigns make of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from nearedge_db.hashing import settings_hash as hash_of_settings
+from nearedge_db.insert import get_or_insert
+from nearedge_db.schema import CampaignStructure, LabelRow, LabelUse, OracleSettings, Structure
+from nearedge_db.states import LabelRole, StructureOrigin
+
+from .campaigns import lock_campaign
+from .structures import to_atoms
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+def put_settings(session: Session, oracle: str, settings: dict[str, Any]) -> str:
+    """Register an oracle with its settings; returns their hash."""
+    key = {"settings_hash": hash_of_settings(oracle, settings)}
+    values = {"oracle": oracle, "settings_json": settings}
+    return get_or_insert(session, OracleSettings, key, values)[0].settings_hash
+
+
+def put_label(
+    session: Session,
+    structure_id: int,
+    settings_hash: str,
+    *,
+    energy_ev: float,
+    forces: np.ndarray,
+    xanes: np.ndarray,
+    energies_ev: np.ndarray,
+    seconds: float,
+    details: dict[str, Any] | None = None,
+    task_id: int | None = None,
+) -> LabelRow:
+    """The label of a structure with these settings, inserted if there is none (the first one stays).
+
+    Args:
+        energy_ev: total energy of the cell, eV.
+        forces: (N, 3) eV/Å.
+        xanes: (N, G) intensity per atom, kept in single precision.
+        energies_ev: (G,) eV relative to the Fermi level.
+        seconds: what the calculation cost.
+
+    Raises:
+        ValueError: shapes do not fit the structure, or a number is not finite.
+    """
+    structure = session.get_one(Structure, structure_id)
+    _check_label(structure.n_atoms, energy_ev, forces, xanes, energies_ev)
+    key = {"structure_id": structure_id, "settings_hash": settings_hash}
+    values = {
+        "task_id": task_id,
+        "energy_ev": energy_ev,
+        "forces": forces,
+        "xanes": xanes,
+        "energies_ev": energies_ev,
+        "seconds": seconds,
+        "details_json": details or {},
+    }
+    return get_or_insert(session, LabelRow, key, values)[0]
+
+
+def _check_label(n_atoms: int, energy_ev: float, forces: Any, xanes: Any, energies_ev: Any) -> None:
+    grid_size = np.size(energies_ev)
+    shapes = (np.shape(forces), np.shape(xanes), np.shape(energies_ev))
+    if shapes != ((n_atoms, 3), (n_atoms, grid_size), (grid_size,)):
+        raise ValueError(f"forces, xanes, energies of shapes {shapes} are no label of {n_atoms} atoms")
+    if not all(np.isfinite(part).all() for part in (energy_ev, forces, xanes, energies_ev)):
+        raise ValueError("a label must be finite")
+
+
+def get_label(session: Session, structure_id: int, settings_hash: str) -> LabelRow | None:
+    """The label of a structure with these settings, from whichever campaign, if there is one."""
+    return session.scalar(
+        select(LabelRow).where(LabelRow.structure_id == structure_id, LabelRow.settings_hash == settings_hash)
+    )
+
+
+def use_label(
+    session: Session, campaign_id: int, label_id: int, role: LabelRole | str, distance: float | None
+) -> LabelUse:
+    """Put a label to use in a campaign, next in order; one that it uses already stays as it is.
+
+    ``distance`` is the spectral distance to the campaign's target, 1/eV; ``None`` before the target is
+    aligned (:func:`set_distances` adds it).
+    """
+    lock_campaign(session, campaign_id)
+    key = {"campaign_id": campaign_id, "label_id": label_id}
+    highest = session.scalar(select(func.max(LabelUse.sequence)).where(LabelUse.campaign_id == campaign_id))
+    values = {
+        "role": LabelRole(role),
+        "spectral_distance": distance,
+        "sequence": 0 if highest is None else highest + 1,
+    }
+    return get_or_insert(session, LabelUse, key, values)[0]
+
+
+def set_distances(session: Session, campaign_id: int, distances: Mapping[int, float]) -> None:
+    """Set the spectral distances (1/eV) of used labels, label id -> distance: the target was aligned anew."""
+    for label_id, distance in distances.items():
+        session.execute(
+            update(LabelUse)
+            .where(LabelUse.campaign_id == campaign_id, LabelUse.label_id == label_id)
+            .values(spectral_distance=distance)
+        )
+
+
+def used_labels(
+    session: Session, campaign_id: int, roles: Sequence[LabelRole] | None = None
+) -> list[tuple[LabelUse, LabelRow]]:
+    """Labels that a campaign uses, in order."""
+    query = (
+        select(LabelUse, LabelRow)
+        .join(LabelRow, LabelRow.id == LabelUse.label_id)
+        .where(LabelUse.campaign_id == campaign_id)
+        .order_by(LabelUse.sequence)
+    )
+    if roles is not None:
+        query = query.where(LabelUse.role.in_(roles))
+    return [(use, label) for use, label in session.execute(query)]
+
+
+def labelled_structures(
+    session: Session,
+    campaign_id: int,
+    settings_hash: str,
+    *,
+    held_out: bool | None = None,
+    origins: Sequence[StructureOrigin] | None = None,
+) -> "list[Atoms]":
+    """Structures of a campaign that have a label by one oracle and settings, in the order they joined it.
+
+    In the labelled convention; ``info`` also has ``structure_id``, ``structure_hash``, ``origin``, ``group``.
+
+    Args:
+        held_out: only those held out from training (``True``) or only the others (``False``).
+        origins: only those from there.
+    """
+    query = (
+        select(Structure, LabelRow, CampaignStructure)
+        .join(CampaignStructure, CampaignStructure.structure_id == Structure.id)
+        .join(LabelRow, LabelRow.structure_id == Structure.id)
+        .where(CampaignStructure.campaign_id == campaign_id, LabelRow.settings_hash == settings_hash)
+        .order_by(CampaignStructure.id)
+    )
+    if held_out is not None:
+        query = query.where(CampaignStructure.held_out == held_out)
+    if origins is not None:
+        query = query.where(CampaignStructure.origin.in_(list(origins)))
+    frames = []
+    for structure, label, link in session.execute(query):
+        atoms = to_atoms(structure, label)
+        atoms.info.update(origin=link.origin.value, group=link.group_name)
+        frames.append(atoms)
+    return frames

@@ -1,0 +1,111 @@
+"""Column types: arrays, aware UTC timestamps, plain numbers and enums.
+
+Arrays have one encoding everywhere, the NPY format of NumPy without pickles. To read one from any
+client: ``numpy.load(io.BytesIO(blob), allow_pickle=False)``.
+"""
+
+import io
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from sqlalchemy import BigInteger, DateTime, Dialect, Double, Enum, LargeBinary
+from sqlalchemy.types import TypeDecorator
+
+
+def utc_now() -> datetime:
+    """The present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def encode_array(array: object, dtype: str | None = None) -> bytes:
+    """NPY bytes of an array of numbers or booleans, in C order.
+
+    Raises:
+        ValueError: the array holds Python objects.
+    """
+    plain = np.asarray(array, dtype=dtype, order="C")
+    buffer = io.BytesIO()
+    np.save(buffer, plain, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_array(blob: bytes) -> np.ndarray:
+    """The array behind NPY bytes; never unpickles."""
+    array: np.ndarray = np.load(io.BytesIO(blob), allow_pickle=False)
+    return array
+
+
+class Array(TypeDecorator[np.ndarray]):
+    """A NumPy array stored as NPY bytes, converted to ``dtype`` when one is given."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def __init__(self, dtype: str | None = None) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def process_bind_param(self, value: Any | None, dialect: Dialect) -> bytes | None:
+        """Encode on the way in."""
+        return None if value is None else encode_array(value, self.dtype)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> np.ndarray | None:
+        """Decode on the way out."""
+        return None if value is None else decode_array(bytes(value))
+
+    def compare_values(self, x: Any, y: Any) -> bool:
+        """Identity: arrays are replaced, never edited in place (``==`` would be an array)."""
+        return x is y
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware timestamp, stored in UTC and always returned aware in UTC; naive ones are refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Convert to UTC; SQLite keeps no zone, so it gets the naive UTC time."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"timestamp without a time zone: {value!r}")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Attach or convert to UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Real(TypeDecorator[float]):
+    """A double; takes NumPy scalars, which SQLite would otherwise store as blobs."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: Any | None, dialect: Dialect) -> float | None:
+        """Convert to a Python float."""
+        return None if value is None else float(value)
+
+
+class Whole(TypeDecorator[int]):
+    """A 64-bit integer; takes NumPy integers."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Any | None, dialect: Dialect) -> int | None:
+        """Convert to a Python integer."""
+        return None if value is None else int(value)
+
+
+def enum_column(enum: type[StrEnum]) -> Enum:
+    """A text column holding the values of ``enum``, checked by SQLAlchemy on the way in and out."""
+    return Enum(
+        enum, native_enum=False, length=16, values_callable=lambda members: [m.value for m in members]
+    )

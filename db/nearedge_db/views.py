@@ -1,0 +1,156 @@
+"""SQL views: the public interface for readers of the database (columns and units: ``docs/sql.md``).
+
+They run on SQLite and PostgreSQL alike. An upgrade drops them, migrates the tables and creates them anew,
+so a change here goes with a new revision under ``migrations/versions`` (an empty one if no table changes).
+"""
+
+from sqlalchemy import Connection, text
+
+_DISCOVERED_STRUCTURES = """
+SELECT
+    structures.id AS structure_id,
+    campaigns.name AS campaign,
+    structures.formula,
+    structures.n_atoms,
+    structures.density_g_cm3,
+    labels.energy_ev / structures.n_atoms AS energy_per_atom_ev,
+    label_uses.spectral_distance,
+    candidates.predicted_distance_std AS spectral_distance_std,
+    structures.cn2_fraction,
+    structures.cn3_fraction,
+    structures.cn4_fraction,
+    oracle_settings.oracle,
+    labels.settings_hash,
+    surrogate.registered_version AS surrogate_version,
+    potential.registered_version AS potential_version,
+    prior.registered_version AS prior_version,
+    campaign_structures.origin,
+    campaign_structures.seed,
+    surrogate.mlflow_run_id,
+    label_uses.created_at,
+    label_uses.role,
+    label_uses.sequence,
+    candidates.predicted_distance,
+    candidates.shortest_contact_a,
+    campaign_structures.held_out,
+    structures.hash AS structure_hash,
+    labels.id AS label_id,
+    candidates.id AS candidate_id
+FROM label_uses
+JOIN campaigns ON campaigns.id = label_uses.campaign_id
+JOIN labels ON labels.id = label_uses.label_id
+JOIN structures ON structures.id = labels.structure_id
+JOIN oracle_settings ON oracle_settings.settings_hash = labels.settings_hash
+LEFT JOIN campaign_structures ON campaign_structures.campaign_id = label_uses.campaign_id
+    AND campaign_structures.structure_id = labels.structure_id
+LEFT JOIN candidates ON candidates.id = (
+    SELECT MAX(latest.id) FROM candidates AS latest
+    WHERE latest.campaign_id = label_uses.campaign_id AND latest.structure_id = labels.structure_id)
+LEFT JOIN generations ON generations.id = candidates.generation_id
+LEFT JOIN models AS prior ON prior.id = generations.prior_model_id
+LEFT JOIN models AS surrogate ON surrogate.id = candidates.surrogate_model_id
+LEFT JOIN models AS potential ON potential.id = candidates.potential_model_id
+"""
+
+_LABELS_LEDGER = """
+SELECT
+    tasks.id AS task_id,
+    campaigns.name AS campaign,
+    structures.hash AS structure_hash,
+    oracle_settings.oracle,
+    tasks.settings_hash,
+    tasks.state,
+    tasks.attempts,
+    tasks.seconds,
+    tasks.last_error AS error,
+    tasks.kind,
+    tasks.structure_id,
+    tasks.owner,
+    tasks.created_at,
+    tasks.started_at,
+    tasks.finished_at
+FROM tasks
+LEFT JOIN campaigns ON campaigns.id = tasks.campaign_id
+LEFT JOIN structures ON structures.id = tasks.structure_id
+LEFT JOIN oracle_settings ON oracle_settings.settings_hash = tasks.settings_hash
+WHERE tasks.kind IN ('label', 'seed')
+"""
+
+# Distances from different oracles do not compare, so the best so far is kept for each of them.
+_CAMPAIGN_PROGRESS = """
+SELECT
+    campaigns.name AS campaign,
+    label_uses.sequence,
+    label_uses.role,
+    label_uses.spectral_distance,
+    MIN(label_uses.spectral_distance) OVER (
+        PARTITION BY label_uses.campaign_id, labels.settings_hash
+        ORDER BY label_uses.sequence ROWS UNBOUNDED PRECEDING) AS best_so_far,
+    label_uses.created_at,
+    oracle_settings.oracle,
+    labels.settings_hash,
+    labels.structure_id,
+    labels.seconds
+FROM label_uses
+JOIN campaigns ON campaigns.id = label_uses.campaign_id
+JOIN labels ON labels.id = label_uses.label_id
+JOIN oracle_settings ON oracle_settings.settings_hash = labels.settings_hash
+"""
+
+_MODEL_VERSIONS = """
+SELECT
+    models.id AS model_id,
+    campaigns.name AS campaign,
+    models.kind,
+    models.sequence,
+    models.registered_name,
+    models.registered_version,
+    models.champion,
+    models.n_train,
+    models.n_held_out,
+    models.metrics_json,
+    models.dataset_hash,
+    models.seed,
+    models.mlflow_run_id,
+    models.parent_id,
+    models.created_at,
+    models.promoted_at
+FROM models
+JOIN campaigns ON campaigns.id = models.campaign_id
+"""
+
+_POOL_OCCUPANCY = """
+SELECT
+    campaigns.name AS campaign,
+    pool_usage.pool,
+    SUM(pool_usage.busy_seconds) AS busy_seconds,
+    SUM(pool_usage.capacity_seconds) AS capacity_seconds,
+    SUM(pool_usage.cpu_seconds) AS cpu_seconds,
+    SUM(pool_usage.tasks) AS tasks,
+    SUM(pool_usage.busy_seconds) / NULLIF(SUM(pool_usage.capacity_seconds), 0.0) AS occupancy,
+    SUM(pool_usage.cpu_seconds) / NULLIF(SUM(pool_usage.capacity_seconds), 0.0) AS cpu_utilisation,
+    COUNT(*) AS sessions
+FROM pool_usage
+JOIN campaigns ON campaigns.id = pool_usage.campaign_id
+GROUP BY campaigns.name, pool_usage.pool
+"""
+
+VIEWS: dict[str, str] = {
+    "discovered_structures": _DISCOVERED_STRUCTURES,
+    "labels_ledger": _LABELS_LEDGER,
+    "campaign_progress": _CAMPAIGN_PROGRESS,
+    "model_versions": _MODEL_VERSIONS,
+    "pool_occupancy": _POOL_OCCUPANCY,
+}
+
+
+def drop_views(connection: Connection) -> None:
+    """Drop every view that exists."""
+    for name in VIEWS:
+        connection.execute(text(f"DROP VIEW IF EXISTS {name}"))
+
+
+def create_views(connection: Connection) -> None:
+    """Create every view; the tables must be at the newest revision."""
+    for name, query in VIEWS.items():
+        connection.execute(text(f"CREATE VIEW {name} AS {query}"))

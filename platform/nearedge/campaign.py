@@ -1,0 +1,208 @@
+"""One command, one campaign: check, open or continue, run, and leave report, structures and summary behind."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+
+from nearedge.config import CampaignConfig
+from nearedge.preflight import Checked, check
+from nearedge.rundir import RunDir
+from nearedge_db.database import Database, url_of_run
+from nearedge_db.errors import UserError
+from nearedge_db.schema import Campaign, OracleSettings
+from nearedge_db.states import CampaignState
+from nearedge_db.store import add_event, create_campaign, find_campaign, set_campaign_state
+
+EXIT_FINISHED, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
+
+FIXED = ("seed", "target", "material", "seeds", "oracle", "generation.composition")
+"""Settings that a campaign keeps for life; all others may change when it is continued."""
+
+
+def run_campaign(config: CampaignConfig) -> int:
+    """Run or continue the campaign to its end; returns the exit status of the command.
+
+    0: finished; 1: failed; 130: stopped or interrupted, to be continued by the same command. Raises UserError for
+    anything wrong in the settings, before Ray starts.
+    """
+    console = Console()
+    checked = check(config)
+    database = Database.open(config.database or url_of_run(config.run_dir))
+    try:
+        campaign = open_campaign(database, checked)
+        tracking_uri = config.mlflow or f"sqlite:///{config.run_dir.absolute() / 'mlflow.db'}"
+        RunDir(config.run_dir).write(config.name, config.database, config.mlflow)
+        if campaign.state is CampaignState.FINISHED and not _goes_on(database, campaign, config):
+            console.print(f"campaign {config.name} is finished: {campaign.stop_reason}")
+        else:
+            status = _conduct(checked, database, campaign, tracking_uri, console)
+            if status != EXIT_FINISHED:
+                return status
+        _leave_results(database, config, console)
+        return EXIT_FINISHED
+    finally:
+        database.dispose()
+
+
+def request_stop(run_dir: RunDir, name: str) -> str:
+    """Ask the driver of a campaign to finish what is in flight and stop; returns the campaign's state."""
+    database = Database.open(run_dir.database_url, create=False)
+    try:
+        with database.begin() as session:
+            campaign = find_campaign(session, name)
+            if campaign is None:
+                raise UserError("no such campaign in this database", got=name, fix="see `nearedge status`")
+            if campaign.state is CampaignState.RUNNING:
+                set_campaign_state(session, campaign.id, CampaignState.STOPPING, "stop requested")
+            return campaign.state.value
+    finally:
+        database.dispose()
+
+
+def open_campaign(database: Database, checked: Checked) -> Campaign:
+    """The campaign's row: a new one, or the one of this name if what defines it has not changed.
+
+    Raises UserError where the stored campaign has another seed, target, material, seeds or oracle.
+    """
+    config = checked.config
+    stored = config.model_dump(mode="json", exclude={"dir"})
+    stored["target"]["file"] = str(config.target.file.absolute())
+    with database.begin() as session:
+        campaign = find_campaign(session, config.name)
+        if campaign is None:
+            campaign = create_campaign(
+                session,
+                config.name,
+                stored,
+                seed=config.seed,
+                absorber=checked.absorber,
+                mlflow_experiment=config.name,
+            )
+            add_event(session, campaign.id, "target read", {"history": list(checked.spectrum.history)})
+        else:
+            _check_unchanged(campaign, stored)
+            campaign.config_json = stored
+        if session.get(OracleSettings, checked.oracle.settings_hash) is None:
+            session.add(
+                OracleSettings(
+                    settings_hash=checked.oracle.settings_hash,
+                    oracle=checked.oracle.name,
+                    settings_json=checked.oracle.settings.model_dump(mode="json"),
+                )
+            )
+        return campaign
+
+
+def _check_unchanged(campaign: Campaign, stored: dict[str, Any]) -> None:
+    for key in FIXED:
+        before, now = _lookup(campaign.config_json, key), _lookup(stored, key)
+        if before != now:
+            raise UserError(
+                f"campaign {campaign.name!r} exists with another {key}",
+                got=f"{now!r}, it has {before!r}",
+                fix="restore that setting to continue it, or choose another name or --dir",
+            )
+
+
+def _lookup(settings: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        settings = settings[part]
+    return settings
+
+
+def _goes_on(database: Database, campaign: Campaign, config: CampaignConfig) -> bool:
+    """Whether a finished campaign has been given more to do."""
+    from nearedge.summary import summarise
+
+    labels = summarise(database, config.name).labels
+    return labels.guided < config.stop.labels or labels.baseline < config.stop.baseline
+
+
+def _conduct(
+    checked: Checked, database: Database, campaign: Campaign, tracking_uri: str, console: Console
+) -> int:
+    from nearedge.conductor.conductor import Conductor
+    from nearedge.conductor.context import CampaignFailedError, Context
+    from nearedge.progress import Display
+    from nearedge.raycluster import ray_running
+    from nearedge.steering import Steering
+    from nearedge_agents.targets import load_target
+
+    config = checked.config
+    with database.begin() as session:
+        set_campaign_state(session, campaign.id, CampaignState.RUNNING)
+    state, reason, status = CampaignState.FAILED, "the driver broke", EXIT_FAILED
+    try:
+        context = Context(
+            config=config,
+            campaign_id=campaign.id,
+            absorber=checked.absorber,
+            spectrum=checked.spectrum,
+            oracle=checked.oracle,
+            database=database,
+            steering=Steering(config, database.url),
+            target=load_target(campaign) or checked.target,
+        )
+        with ray_running(config), Display(config, console) as display:
+            conductor = Conductor(context, checked.starting, tracking_uri)
+            with _interruptible(conductor, console):
+                reason, finished = conductor.run(lambda: display.update(conductor))
+        state = CampaignState.FINISHED if finished else CampaignState.STOPPED
+        status = EXIT_FINISHED if finished else EXIT_STOPPED
+        console.print(f"campaign {config.name}: {state.value.lower()} ({reason})")
+        if not finished:
+            console.print("the same command goes on from here; nothing is lost")
+    except CampaignFailedError as error:
+        reason = str(error)
+        sys.stderr.write(f"error: {reason}\n")
+    except KeyboardInterrupt:
+        state, reason, status = CampaignState.STOPPED, "interrupted twice", EXIT_STOPPED
+    finally:
+        with database.begin() as session:
+            set_campaign_state(session, campaign.id, state, reason)
+    return status
+
+
+@contextmanager
+def _interruptible(conductor: Any, console: Console) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) finishes the labels in flight; the second leaves at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        if conductor.interrupted:
+            raise KeyboardInterrupt
+        conductor.interrupted = True
+        console.print(
+            f"\n{signal.Signals(number).name}: finishing labels in flight; once more to leave at once"
+        )
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_results(database: Database, config: CampaignConfig, console: Console) -> None:
+    """Report, picture, best structures and the summary table."""
+    from nearedge.export import export_best
+    from nearedge.report import write_png, write_report
+    from nearedge.status import print_summary
+    from nearedge.summary import summarise
+
+    folder: Path = config.run_dir
+    summary = summarise(database, config.name)
+    write_report(database, config.name, folder / "report.html")
+    write_png(database, config.name, folder / "report.png")
+    export_best(database, config.name, 20, folder / "best.extxyz")
+    print_summary(summary, console)
+    for name in ("report.html", "best.extxyz", "nearedge.db", "mlflow.db"):
+        if (folder / name).exists():
+            console.print(f"  {folder / name}")

@@ -1,0 +1,100 @@
+"""`nearedge models`: what the registry holds, and which version is used."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nearedge_db.errors import UserError
+
+if TYPE_CHECKING:
+    from nearedge_services.registry.model_registry import ModelRegistry, ModelVersion
+
+app = typer.Typer(no_args_is_help=True, help="List, promote and roll back the trained models of a campaign.")
+
+_SQLITE = "sqlite:///"
+
+Dir = Annotated[Path | None, typer.Option("--dir", help="Folder of the run: its mlflow.db is the registry.")]
+TrackingUri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow store, instead of --dir.")]
+Kind = Annotated[str, typer.Argument(help="prior, surrogate or potential.")]
+
+
+@app.command("list")
+def list_models(
+    kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,
+    run_dir: Dir = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Show every registered version, its headline metrics and the champion.
+
+    Example: nearedge models list --dir runs/carbon
+    """
+    from nearedge_services.registry.kinds import KINDS, registered_name
+
+    if kind is not None:
+        registered_name(kind)
+    registry = _registry(run_dir, tracking_uri)
+    found = [version for one in ([kind] if kind else KINDS) for version in registry.versions(one)]
+    Console().print(_table(found) if found else "no models are registered yet")
+
+
+@app.command()
+def promote(
+    kind: Kind,
+    version: Annotated[int, typer.Argument(help="Version that becomes the champion.")],
+    run_dir: Dir = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Make a version the champion, whatever its metrics say.
+
+    Example: nearedge models promote surrogate 3 --dir runs/carbon
+    """
+    _registry(run_dir, tracking_uri).promote(kind, version)
+    Console().print(f"{kind} version {version} is the champion")
+
+
+@app.command()
+def rollback(kind: Kind, run_dir: Dir = None, tracking_uri: TrackingUri = None) -> None:
+    """Make the previous champion the champion again.
+
+    Example: nearedge models rollback surrogate --dir runs/carbon
+    """
+    version = _registry(run_dir, tracking_uri).rollback(kind)
+    Console().print(f"{kind} version {version} is the champion again")
+
+
+def _registry(run_dir: Path | None, tracking_uri: str | None) -> "ModelRegistry":
+    """The registry that the options name; UserError unless exactly one of them does and the store exists."""
+    if (run_dir is None) == (tracking_uri is None):
+        raise UserError(
+            "the registry is not named",
+            got="both --dir and --tracking-uri" if run_dir else "neither --dir nor --tracking-uri",
+            fix="give one of them",
+        )
+    uri = tracking_uri or f"{_SQLITE}{(run_dir or Path()).absolute() / 'mlflow.db'}"
+    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
+        raise UserError(
+            "there is no model registry here",
+            got=uri.removeprefix(_SQLITE),
+            fix="name the folder of a campaign that has run (--dir)",
+        )
+    from nearedge_services.registry.model_registry import ModelRegistry
+
+    return ModelRegistry(uri, experiment="")
+
+
+def _table(versions: "list[ModelVersion]") -> Table:
+    table = Table("model", "version", "champion", "trained (UTC)", "metrics", "run")
+    for version in versions:
+        metrics = ", ".join(f"{key} {value:.4g}" for key, value in sorted(version.metrics.items())[:3])
+        table.add_row(
+            version.kind,
+            str(version.version),
+            "yes" if version.is_champion else "",
+            f"{version.created_at:%Y-%m-%d %H:%M}",
+            metrics,
+            version.run_id[:8],
+        )
+    return table

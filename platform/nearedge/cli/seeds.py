@@ -1,0 +1,88 @@
+"""``nearedge seeds``: melt-quenched, oracle-relaxed, labelled structures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nearedge_db.errors import UserError
+
+
+def seeds(
+    *,
+    composition: Annotated[str, typer.Option(help="Atoms in the cell, such as C64 or Si32C32.")],
+    density: Annotated[
+        str, typer.Option(help="Density in g/cm³, 2.8, or a range spread over COUNT, 1.6:3.4.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Extended XYZ to append to, seed by seed.")],
+    count: Annotated[int, typer.Option(min=1, help="How many structures.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the others count on.")] = 0,
+    oracle: Annotated[str, typer.Option(help="Which oracle relaxes and labels: xtb.")] = "xtb",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="An oracle setting, key=value.")] = None,
+    labels: Annotated[
+        bool, typer.Option("--label/--no-label", help="Relax and label with the oracle.")
+    ] = True,
+) -> None:
+    """Make amorphous networks by melt-quench, relax them with the oracle and label them.
+
+    Seeds that OUTPUT has already are skipped. Seeds that fail are reported and the exit status is then 1.
+
+    Example: nearedge seeds --composition C64 --density 2.8 --count 1 --seed 777 -o target.extxyz
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from nearedge.cli.label import parse_settings
+    from nearedge_services.oracles.errors import OracleError
+    from nearedge_services.oracles.factory import make_oracle
+    from nearedge_services.oracles.seed import make_network, make_seed
+    from nearedge_services.structures.composition import parse_composition
+    from nearedge_services.structures.extxyz import write_structures
+
+    console = Console()
+    cell = parse_composition(composition)
+    method = make_oracle(oracle, parse_settings(settings or []))
+    wanted = list(zip(range(seed, seed + count), densities(density, count), strict=True))
+    done = _made_already(output)
+    failed = 0
+    for number, value in track(wanted, description="making seeds", console=console):
+        if number in done:
+            continue
+        try:
+            atoms = (
+                make_seed(method, cell, value, number).final if labels else make_network(cell, value, number)
+            )
+        except OracleError as error:
+            failed += 1
+            console.print(f"seed {number} failed: {type(error).__name__}: {error.reason}", markup=False)
+            continue
+        if labels:
+            atoms.info.update(oracle=method.name, oracle_settings=method.settings_hash)
+        write_structures(output, [atoms], append=True)
+    console.print(f"{count - failed} of {count} structures in {output}", markup=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+def densities(text: str, count: int) -> list[float]:
+    """``"2.8"`` or ``"1.6:3.4"`` as ``count`` densities in g/cm³, evenly spread with both ends. Raises
+    UserError.
+    """
+    import numpy as np
+
+    try:
+        ends = [float(part) for part in text.split(":")]
+    except ValueError:
+        ends = []
+    if len(ends) not in {1, 2} or not all(0 < end < np.inf for end in ends):
+        raise UserError("the density is not readable", got=repr(text), fix="write 2.8 or 1.6:3.4 in g/cm³")
+    spread = np.linspace(ends[0], ends[-1], count) if count > 1 else [(ends[0] + ends[-1]) / 2]
+    return [round(float(value), 6) for value in spread]
+
+
+def _made_already(output: Path) -> set[int]:
+    from nearedge_services.structures.extxyz import read_structures
+
+    if not output.exists() or output.stat().st_size == 0:
+        return set()
+    return {int(atoms.info["seed"]) for atoms in read_structures(output) if "seed" in atoms.info}

@@ -1,0 +1,108 @@
+"""``nearedge sql``: read-only SQL on the database of a campaign."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nearedge_db.errors import UserError
+
+Writer = Callable[[Sequence[str], Iterable[tuple[Any, ...]]], None]
+
+_NPY_MAGIC = b"\x93NUMPY"
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT statement.")],
+    directory: Annotated[Path, typer.Option("--dir", help="Run directory, which has nearedge.db.")] = Path(),
+    url: Annotated[
+        str | None, typer.Option("--url", help="Database URL instead, e.g. postgresql://user@host/name.")
+    ] = None,
+    output: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
+    limit: Annotated[int | None, typer.Option(min=0, help="Print at most so many rows.")] = None,
+) -> None:
+    """Query the database of a campaign, which cannot change it. docs/sql.md describes the views.
+
+    Example: nearedge sql "SELECT campaign, formula, spectral_distance FROM discovered_structures LIMIT 5"
+    """
+    from nearedge_db.query import read_only_query
+
+    columns, rows = read_only_query(url or _url(directory), query, limit)
+    _WRITERS[output](columns, rows)
+
+
+def _url(directory: Path) -> str:
+    """URL of the database of a run directory; raises UserError, naming those nearby, when it has none."""
+    from nearedge_db.database import DATABASE_FILE, url_of_run
+
+    if (directory / DATABASE_FILE).is_file():
+        return url_of_run(directory)
+    nearby = sorted(str(path.parent) for path in directory.glob(f"runs/*/{DATABASE_FILE}"))
+    raise UserError(
+        f"no {DATABASE_FILE} in the run directory",
+        got=directory,
+        fix=f"give --dir {nearby[0]}" if nearby else "give the run directory of a campaign with --dir",
+    )
+
+
+def plain(value: Any) -> Any:
+    """A cell as text or number: arrays by their size, timestamps in ISO 8601."""
+    if isinstance(value, bytes | memoryview):
+        blob = bytes(value)
+        kind = "NPY" if blob.startswith(_NPY_MAGIC) else "blob"
+        return f"<{kind} {len(blob)} bytes>"
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _write_csv(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    import csv
+    import sys
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([plain(value) for value in row])
+
+
+def _write_json(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    records = [{name: plain(value) for name, value in zip(columns, row, strict=True)} for row in rows]
+    typer.echo(json.dumps(records, indent=2))
+
+
+def _write_table(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*[_cell(plain(value)) for value in row])
+    # A pipe has no width: the table then takes what it needs instead of folding at 80 columns.
+    console = Console(markup=False, highlight=False)
+    console.print(table, width=None if console.is_terminal else 10_000, crop=False)
+    console.print(f"{table.row_count} rows")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+_WRITERS: dict[Format, Writer] = {
+    Format.TABLE: _write_table,
+    Format.CSV: _write_csv,
+    Format.JSON: _write_json,
+}

@@ -1,0 +1,1 @@
+"""The conductor: streams work to the pools until the campaign's stopping rule holds."""

@@ -1,0 +1,162 @@
+"""Puts pools, stages and the stopping rule together and runs the loop."""
+
+import time
+import uuid
+from dataclasses import dataclass, field
+
+from nearedge.conductor.context import Context
+from nearedge.conductor.labelling import Labelling
+from nearedge.conductor.loop import Loop
+from nearedge.conductor.proposing import Proposing
+from nearedge.conductor.scoring import Scoring
+from nearedge.conductor.seeding import Seeding
+from nearedge.conductor.training import Training
+from nearedge.stopping import Standing, reason_to_stop
+from nearedge_agents.generator import Generator
+from nearedge_agents.labeler import Labeler
+from nearedge_agents.pool import Pool
+from nearedge_agents.scorer import Scorer
+from nearedge_agents.trainer import Trainer
+from nearedge_db.states import CampaignState, GenerationRole
+from nearedge_db.store import add_pool_usage, get_campaign, pool_totals
+
+ACCOUNT_EVERY_S = 3.0
+"""How often pool usage is written and a stop request is looked for."""
+
+GRACE_S = 60.0
+"""How long a stop waits for labels and trainings under way; what is not done by then goes back to the ledger."""
+
+
+@dataclass
+class Conductor:
+    """One session of a campaign."""
+
+    context: Context
+    starting: list
+    tracking_uri: str
+    session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    interrupted: bool = False
+    """Set by the signal handler: stop as if asked to."""
+
+    def __post_init__(self) -> None:
+        context = self.context
+        self.seeding = Seeding(context, self.starting)
+        self.training = Training(context, self.seeding)
+        self.proposing = Proposing(context, self._baseline_wanted, self._guided_wanted)
+        self.scoring = Scoring(context, self.proposing, self.training)
+        self.labelling = Labelling(context, self.scoring)
+        self.pools = {name: self._pool(name) for name in context.config.pools}
+        self.seconds_before = self._earlier_seconds()
+        self.started = time.monotonic()
+        self._accounted = time.monotonic()
+        self._stop_requested = False
+
+    def run(self, on_tick=lambda: None) -> tuple[str, bool]:  # noqa: ANN001
+        """Stream until done or stopped; returns the reason, and whether the campaign is finished."""
+        for pool in self.pools.values():
+            pool.start()
+        try:
+            self.seeding.start()
+            for stage in (self.training, self.proposing, self.scoring, self.labelling):
+                stage.start()
+            stages = (self.seeding, self.labelling, self.training, self.scoring, self.proposing)
+            loop = Loop(self.pools, stages, self._reason, lambda: self._tick(on_tick))
+            reason = loop.run()
+            finished = not (self.interrupted or self._stop_requested)
+            if not finished:
+                loop.drain(GRACE_S, ("labeler",))
+            return reason, finished
+        finally:
+            self._account()
+            for pool in self.pools.values():
+                pool.stop()
+
+    def standing(self) -> Standing:
+        """Where the campaign is, for the stopping rule and the display."""
+        return Standing(
+            guided_labels=self.labelling.guided_labels,
+            baseline_labels=self.labelling.baseline_labels,
+            under_way=self.labelling.under_way,
+            best_distance=self.context.best_distance,
+            since_best=self.labelling.since_best,
+            minutes=self.seconds / 60,
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent on the campaign, earlier sessions included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def _reason(self) -> str | None:
+        if self.interrupted:
+            return "interrupted"
+        if self._stop_requested:
+            return "stop requested"
+        self.labelling.drop_surplus()
+        return reason_to_stop(self.standing(), self.context.config.stop)
+
+    def _tick(self, on_tick) -> None:  # noqa: ANN001
+        if time.monotonic() - self._accounted >= ACCOUNT_EVERY_S:
+            self._account()
+            with self.context.database.session() as session:
+                state = get_campaign(session, self.context.campaign_id).state
+            self._stop_requested = state is CampaignState.STOPPING
+        on_tick()
+
+    def _account(self) -> None:
+        self._accounted = time.monotonic()
+        with self.context.database.begin() as session:
+            for name, pool in self.pools.items():
+                usage = pool.usage()
+                add_pool_usage(
+                    session,
+                    self.context.campaign_id,
+                    self.session,
+                    name,
+                    busy_seconds=usage.busy,
+                    capacity_seconds=usage.capacity,
+                    cpu_seconds=usage.cpu,
+                    tasks=usage.tasks,
+                )
+
+    def _earlier_seconds(self) -> float:
+        with self.context.database.session() as session:
+            totals = pool_totals(session, self.context.campaign_id)
+        sizes = self.context.config.pools
+        spent = [total.capacity_seconds / sizes[name].size for name, total in totals.items() if name in sizes]
+        return max(spent, default=0.0)
+
+    def _baseline_wanted(self) -> int:
+        """Unguided samples still to be made: wanted labels less what is labelled, waiting or being scored."""
+        waiting = sum(w.role is GenerationRole.BASELINE for w in self.scoring.waiting.values())
+        have = self.labelling.committed(GenerationRole.BASELINE) + waiting
+        return (
+            self.context.config.stop.baseline - have - self.scoring.count_under_way(GenerationRole.BASELINE)
+        )
+
+    def _guided_wanted(self) -> bool:
+        """Room for candidates: back-pressure is a bounded surplus of scored ones over the labels they serve."""
+        stop, acquisition = self.context.config.stop, self.context.config.acquisition
+        if self.labelling.committed(GenerationRole.GUIDED) >= stop.labels:
+            return False
+        return self.labelling.surplus() < acquisition.max_waiting
+
+    def _pool(self, name: str) -> Pool:
+        config = self.context.config
+        settings = config.pools[name]  # type: ignore[index]
+        options = {
+            "num_cpus": settings.cpus,
+            "num_gpus": settings.gpus,
+            "resources": dict(settings.resources),
+            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}},
+        }
+        url = self.context.database.url
+        oracle = (url, config.oracle.name, dict(config.oracle.settings))
+        made_of = {
+            "generator": (Generator, ()),
+            "scorer": (Scorer, ()),
+            "labeler": (Labeler, oracle),
+            "trainer": (Trainer, (url, self.tracking_uri, config.name)),
+        }
+        actor_class, args = made_of[name]
+        return Pool(name, actor_class, settings.size, options, args)  # type: ignore[arg-type]

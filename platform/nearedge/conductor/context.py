@@ -1,0 +1,87 @@
+"""What the stages share: the campaign's settings, its database, and a few things worth keeping in memory.
+
+Nothing here is the only copy: all of it is read back from the database when a campaign is continued.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nearedge.config import MODEL_KINDS, CampaignConfig
+from nearedge.gate import EnergyReference
+from nearedge.steering import Steering
+from nearedge_agents.models import ModelFiles
+from nearedge_db.database import Database
+from nearedge_db.ledger import Ledger
+from nearedge_db.store import add_event, champion
+from nearedge_services.oracles.base import Oracle
+from nearedge_services.spectra.spectrum import Spectrum
+from nearedge_services.spectra.target import Target
+
+
+class CampaignFailedError(Exception):
+    """The campaign cannot go on; the message says why in one line."""
+
+
+@dataclass
+class Context:
+    """The campaign as the stages see it."""
+
+    config: CampaignConfig
+    campaign_id: int
+    absorber: str
+    spectrum: Spectrum
+    oracle: Oracle
+    database: Database
+    steering: Steering
+    target: Target | None = None
+    energy_reference: EnergyReference | None = None
+    champions: dict[str, ModelFiles] = field(default_factory=dict)
+    known: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    """Fingerprints of every structure that has a label or is getting one."""
+    best_distance: float = float("inf")
+    """Best oracle-computed spectral distance so far, starting structures included, 1/eV."""
+
+    worst_distance: float = float("nan")
+    """Largest spectral distance of a starting structure: what a rejected candidate counts for Optuna, 1/eV."""
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.database)
+
+    @property
+    def settings_hash(self) -> str:
+        """Identity of oracle and settings."""
+        return self.oracle.settings_hash
+
+    @property
+    def run_dir(self) -> Path:
+        """The campaign's folder."""
+        return self.config.run_dir
+
+    def event(self, kind: str, /, **data: Any) -> None:
+        """Record that something happened."""
+        with self.database.begin() as session:
+            add_event(session, self.campaign_id, kind, data)
+
+    def refresh_champions(self) -> list[str]:
+        """Read the champions from the database; returns the kinds that changed."""
+        changed = []
+        with self.database.session() as session:
+            rows = {kind: champion(session, self.campaign_id, kind) for kind in MODEL_KINDS}
+        for kind, row in rows.items():
+            held = self.champions.get(kind)
+            if row is not None and (held is None or held.model_id != row.id):
+                self.champions[kind] = ModelFiles.read(kind, row.id, Path(row.folder))
+                changed.append(kind)
+        return changed
+
+    def nearest_known(self, fingerprint: npt.NDArray[np.float64]) -> float:
+        """Fingerprint distance to the nearest known structure; infinite when there is none."""
+        from nearedge_services.structures.fingerprint import fingerprint_distance
+
+        if not self.known:
+            return float("inf")
+        return float(np.min(fingerprint_distance(np.asarray(self.known), fingerprint)))

@@ -1,0 +1,79 @@
+"""The loop: give every free actor the most useful work there is, take what comes back, until there is a reason to stop."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import ray
+
+from nearedge.conductor.stage import Stage
+from nearedge_agents.pool import Done, Pool, Work
+
+TICK_S = 0.2
+"""How long the loop waits for an answer before it looks around (stop request, progress display)."""
+
+
+@dataclass
+class Loop:
+    """Dispatches stages onto pools. ``stages`` are in order of urgency within each pool."""
+
+    pools: dict[str, Pool]
+    stages: Sequence[Stage]
+    reason_to_stop: Callable[[], str | None]
+    """Asked after every round: the reason, or None to go on."""
+    on_tick: Callable[[], None]
+    """Called about every ``TICK_S``: bookkeeping and display."""
+    _owner: dict[int, Stage] = field(default_factory=dict, repr=False)
+
+    def run(self) -> str:
+        """Stream until there is a reason to stop; returns it. Work under way is left under way: see ``drain``."""
+        while True:
+            reason = self.reason_to_stop()
+            if reason is not None:
+                return reason
+            self._dispatch()
+            if not self._collect(TICK_S) and not any(pool.refs for pool in self.pools.values()):
+                time.sleep(TICK_S)
+            self.on_tick()
+
+    def drain(self, seconds: float, pools: Sequence[str]) -> bool:
+        """Wait up to ``seconds`` for the work under way in ``pools``; True when none is left."""
+        deadline = time.monotonic() + seconds
+        while any(self.pools[name].refs for name in pools):
+            if time.monotonic() > deadline:
+                return False
+            self._collect(TICK_S)
+            self.on_tick()
+        return True
+
+    def _dispatch(self) -> None:
+        for stage in self.stages:
+            pool = self.pools[stage.pool]
+            while pool.free:
+                work = stage.offer()
+                if work is None:
+                    break
+                self._owner[id(work)] = stage
+                pool.submit(work)
+
+    def _collect(self, timeout: float) -> int:
+        by_ref = {ref: pool for pool in self.pools.values() for ref in pool.refs}
+        if not by_ref:
+            return 0
+        ready, _ = ray.wait(list(by_ref), num_returns=len(by_ref), timeout=0)
+        if not ready:
+            ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=timeout)
+        for ref in ready:
+            done = by_ref[ref].collect(ref)
+            self._stage_of(done.work).accept(done)
+        return len(ready)
+
+    def _stage_of(self, work: Work) -> Stage:
+        return self._owner.pop(id(work))
+
+
+def describe(done: Done) -> str:
+    """One line on what went wrong with a piece of work."""
+    if done.lost:
+        return f"{done.work.method}: the actor died"
+    return f"{done.work.method}: {type(done.error).__name__}: {done.error}"

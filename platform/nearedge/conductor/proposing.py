@@ -1,0 +1,155 @@
+"""The generating stage: unguided samples as the baseline, then guided candidates with settings from Optuna."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ase import Atoms
+
+from nearedge.chance import seed_for, stratified
+from nearedge.conductor.context import Context
+from nearedge_agents.generator import Request
+from nearedge_agents.pool import Done, Work
+from nearedge_db.schema import Generation
+from nearedge_db.states import GenerationRole, GenerationState
+from nearedge_db.store import create_generation, list_generations, set_generation_state
+
+MAX_FAILURES = 20
+"""Batches in a row that may fail before the generator is taken to be broken."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Raw structures of one generation, on their way to the scorer."""
+
+    generation: Generation
+    structures: list[Atoms]
+
+    @property
+    def guided(self) -> bool:
+        """Whether the structures were guided."""
+        return self.generation.role is GenerationRole.GUIDED
+
+
+@dataclass
+class Proposing:
+    """Offers generation requests while there is room for candidates."""
+
+    context: Context
+    baseline_wanted: Callable[[], int]
+    """How many more unguided samples are needed."""
+    guided_wanted: Callable[[], bool]
+    """Whether more guided candidates are of use now."""
+    max_raw_batches: int = 2
+    name: str = "generation"
+    pool: str = "generator"
+    raw: deque[Batch] = field(default_factory=deque)
+    """What the scorer has not taken yet: the bounded buffer between generator and scorer."""
+    _again: deque[Generation] = field(default_factory=deque)
+    _under_way: dict[int, Generation] = field(default_factory=dict)
+    _failures: int = 0
+
+    def start(self) -> None:
+        """Generations that were not scored when the campaign stopped are made again, with the same seeds."""
+        with self.context.database.session() as session:
+            self._again.extend(
+                list_generations(session, self.context.campaign_id, states=(GenerationState.OPEN,))
+            )
+
+    def structures_under_way(self, role: GenerationRole) -> int:
+        """Structures of this role that are asked for but not scored."""
+        waiting = [*self._under_way.values(), *self._again, *(batch.generation for batch in self.raw)]
+        return sum(len(g.settings_json["seeds"]) for g in waiting if g.role is role)
+
+    def offer(self) -> Work | None:
+        """A request: what must be made again first, then the baseline, then guided candidates."""
+        champions = self.context.champions
+        if "prior" not in champions or len(self.raw) + len(self._under_way) >= self.max_raw_batches:
+            return None
+        if self._again:
+            return self._work(self._again.popleft())
+        missing = self.baseline_wanted() - self.structures_under_way(GenerationRole.BASELINE)
+        if missing > 0:
+            return self._work(self._baseline(min(missing, self.context.config.generation.batch)))
+        if "surrogate" in champions and self.guided_wanted():
+            return self._work(self._guided())
+        return None
+
+    def accept(self, done: Done) -> None:
+        """Put the raw structures into the buffer; a batch that failed is closed, and its trial with it."""
+        generation = self._under_way.pop(done.work.tag)
+        if done.lost:
+            self._again.append(generation)
+            return
+        if done.error is None:
+            self._failures = 0
+            self.raw.append(Batch(generation, done.value))
+            return
+        self._failures += 1
+        if self._failures >= MAX_FAILURES:
+            raise done.error
+        self.context.event("generation failed", generation_id=generation.id, error=str(done.error))
+        if generation.trial_number is not None:
+            self.context.steering.give_up(generation.trial_number)
+        with self.context.database.begin() as session:
+            set_generation_state(session, generation.id, GenerationState.CLOSED)
+
+    def _baseline(self, count: int) -> Generation:
+        config = self.context.config
+        made = self._made(GenerationRole.BASELINE)
+        low, high = config.material.density_g_cm3
+        places = stratified(max(config.stop.baseline, 1), config.seed, "baseline density")
+        densities = [low + (high - low) * places[(made + k) % len(places)] for k in range(count)]
+        return self._create(GenerationRole.BASELINE, made, densities, 0.0, None)
+
+    def _guided(self) -> Generation:
+        settings = self.context.steering.ask()
+        densities = [settings.density_g_cm3] * self.context.config.generation.batch
+        made = self._made(GenerationRole.GUIDED)
+        return self._create(
+            GenerationRole.GUIDED, made, densities, settings.guidance_scale, settings.trial_number
+        )
+
+    def _create(
+        self, role: GenerationRole, made: int, densities: list[float], guidance: float, trial: int | None
+    ) -> Generation:
+        context = self.context
+        settings = {
+            "composition": context.config.generated_composition,
+            "densities": [round(density, 4) for density in densities],
+            "seeds": [seed_for(context.config.seed, role, made + k) for k in range(len(densities))],
+            "guidance_scale": guidance,
+            "sampler": dict(context.config.generation.sampler),
+        }
+        models = {f"{kind}_model_id": model.model_id for kind, model in context.champions.items()}
+        with context.database.begin() as session:
+            return create_generation(
+                session,
+                context.campaign_id,
+                role,
+                settings,
+                seed=context.config.seed,
+                trial_number=trial,
+                **models,
+            )
+
+    def _made(self, role: GenerationRole) -> int:
+        """Structures of this role asked for so far: numbers the next one."""
+        with self.context.database.session() as session:
+            rows = list_generations(session, self.context.campaign_id, role)
+        return sum(len(row.settings_json["seeds"]) for row in rows)
+
+    def _work(self, generation: Generation) -> Work:
+        settings = generation.settings_json
+        request = Request(
+            generation_id=generation.id,
+            composition=settings["composition"],
+            densities=tuple(settings["densities"]),
+            seeds=tuple(settings["seeds"]),
+            guidance_scale=settings["guidance_scale"],
+            sampler=settings["sampler"],
+        )
+        self._under_way[generation.id] = generation
+        surrogate = self.context.champions.get("surrogate") if request.guidance_scale > 0 else None
+        args = (request, self.context.target, self.context.champions["prior"], surrogate)
+        return Work("generate", args, tag=generation.id)

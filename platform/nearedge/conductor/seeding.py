@@ -1,0 +1,219 @@
+"""The first stage: starting structures, made by melt-quench or given by the user, and their labels."""
+
+import statistics
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nearedge.chance import is_held_out, seed_for, stratified
+from nearedge.conductor.context import CampaignFailedError, Context
+from nearedge.conductor.tasks import TaskQueue
+from nearedge.gate import EnergyReference
+from nearedge_agents.pool import Done, Work
+from nearedge_agents.targets import store_target
+from nearedge_db.hashing import task_identity
+from nearedge_db.ledger import Task
+from nearedge_db.states import LabelRole, StructureOrigin, TaskKind, TaskState
+from nearedge_db.store import (
+    add_event,
+    get_label,
+    get_structure,
+    labelled_structures,
+    link_structure,
+    put_atoms,
+    set_distances,
+    use_label,
+    used_labels,
+)
+from nearedge_services.spectra.align import align
+from nearedge_services.spectra.distance import cell_mean
+from nearedge_services.spectra.target import Target
+from nearedge_services.structures.coordination import coordination_fractions
+
+MIN_STARTING_STRUCTURES = 4
+
+
+@dataclass
+class Seeding:
+    """Makes and labels the starting structures; then fixes the target and what is known from them."""
+
+    context: Context
+    starting: list
+    """The user's own structures, if any; then there is no melt-quench."""
+    name: str = "starting structures"
+    pool: str = "labeler"
+    complete: bool = False
+    _queue: TaskQueue = field(default_factory=TaskQueue)
+    _tasks: dict[int, Task] = field(default_factory=dict)
+    _role: dict[int, dict] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Enter all tasks into the ledger; those finished before are taken as they are."""
+        tasks = self._own_structures() if self.starting else self._melt_quenches()
+        for task in tasks:
+            self._tasks[task.id] = task
+            if task.state is TaskState.DONE:
+                self._settle(task)
+            elif not task.state.is_finished():
+                self._queue.add(task.id)
+        self._finish_if_done()
+
+    def offer(self) -> Work | None:
+        """The next starting structure."""
+        return self._queue.offer()
+
+    def accept(self, done: Done) -> None:
+        """Link what was made to the campaign; a starting structure that failed for good is left out."""
+        report = self._queue.accept(done)
+        if report is None:
+            return
+        if report.state is TaskState.DONE:
+            self._settle(self.context.ledger.get(report.task_id))
+        else:
+            self.context.event("seed failed", task_id=report.task_id, error=report.error)
+        self._finish_if_done()
+
+    def _melt_quenches(self) -> list[Task]:
+        config = self.context.config
+        low, high = config.material.density_g_cm3
+        tasks = []
+        for index, place in enumerate(stratified(config.seeds.count, config.seed, "seed density")):
+            payload = {
+                "composition": config.material.composition,
+                "density_g_cm3": round(low + (high - low) * place, 4),
+                "seed": seed_for(config.seed, "seed", index),
+                "settings": config.seeds.settings,
+            }
+            identity = task_identity(TaskKind.SEED, payload, self.context.settings_hash)
+            tasks.append(self._submit(TaskKind.SEED, identity, payload))
+            self._role[tasks[-1].id] = {"index": index, "held_out": self._held_out(index)}
+        return tasks
+
+    def _own_structures(self) -> list[Task]:
+        tasks = []
+        for index, atoms in enumerate(self.starting):
+            with self.context.database.begin() as session:
+                row = put_atoms(session, atoms, coordination_fractions(atoms))
+            identity = task_identity(TaskKind.LABEL, row.hash, self.context.settings_hash)
+            tasks.append(self._submit(TaskKind.LABEL, identity, {}, structure_id=row.id))
+            group = str(atoms.info.get("group", f"starting-{index}"))
+            held_out = (
+                self._held_out(index)
+                if "group" not in atoms.info
+                else is_held_out(
+                    task_identity("group", group)[-64:], self.context.config.seeds.held_out_fraction
+                )
+            )
+            self._role[tasks[-1].id] = {"index": index, "held_out": held_out, "group": group}
+        return tasks
+
+    def _held_out(self, index: int) -> bool:
+        """Every n-th: the densities are in random order, so these cover the range."""
+        period = max(2, round(1 / self.context.config.seeds.held_out_fraction))
+        return index % period == period - 1
+
+    def _submit(self, kind: TaskKind, identity: str, payload: dict, structure_id: int | None = None) -> Task:
+        return self.context.ledger.submit(
+            kind,
+            identity,
+            payload,
+            campaign_id=self.context.campaign_id,
+            priority=10.0,
+            structure_id=structure_id,
+            settings_hash=self.context.settings_hash,
+        )
+
+    def _settle(self, task: Task) -> None:
+        """Make the structures of a finished task part of the campaign, in one transaction; idempotent."""
+        role, campaign_id = self._role[task.id], self.context.campaign_id
+        group = role.get("group", f"seed-{role['index']}")
+        with self.context.database.begin() as session:
+            frames = task.payload.get("frames")
+            if frames is None:
+                label = get_label(session, task.structure_id or 0, self.context.settings_hash)
+                frames = [{"structure_id": task.structure_id, "label_id": label.id if label else 0}]
+            for position, frame in enumerate(frames):
+                final = position == len(frames) - 1
+                link_structure(
+                    session,
+                    campaign_id,
+                    frame["structure_id"],
+                    StructureOrigin.SEED if final else StructureOrigin.SEED_PATH,
+                    group,
+                    seed=task.payload.get("seed"),
+                    held_out=role["held_out"],
+                )
+                if final:
+                    use_label(session, campaign_id, frame["label_id"], LabelRole.SEED, None)
+
+    def _finish_if_done(self) -> None:
+        if self.complete or self._queue.unfinished:
+            return
+        with self.context.database.session() as session:
+            seeds = labelled_structures(
+                session, self.context.campaign_id, self.context.settings_hash, origins=(StructureOrigin.SEED,)
+            )
+            held_out = [
+                atoms.info["structure_id"]
+                for atoms in labelled_structures(
+                    session, self.context.campaign_id, self.context.settings_hash, held_out=True
+                )
+            ]
+        if len(seeds) < MIN_STARTING_STRUCTURES or not held_out:
+            failed = len(self._tasks) - len(seeds)
+            raise CampaignFailedError(
+                f"only {len(seeds)} starting structures could be labelled ({failed} failed): see `labels_ledger`"
+            )
+        self._fix_target(seeds)
+        self._learn(seeds)
+        self.complete = True
+
+    def _fix_target(self, seeds: list) -> None:
+        """Align the target if asked to, and give the starting structures their distances."""
+        context = self.context
+        with context.database.session() as session:
+            uses = used_labels(session, context.campaign_id, [LabelRole.SEED])
+            numbers = {label.id: get_structure(session, label.structure_id).numbers for _, label in uses}
+        means = {
+            label.id: cell_mean(label.xanes, numbers[label.id], context.absorber, context.oracle.grid)
+            for _, label in uses
+        }
+        if context.target is None:
+            settings = context.config.target
+            alignment, aligned = align(
+                context.spectrum,
+                [means[key] for key in sorted(means)],
+                context.oracle.grid,
+                pre_edge=settings.pre_edge_ev,
+                window_ev=settings.window_ev,
+            )
+            context.target = Target.from_spectrum(
+                aligned, context.oracle.grid, context.absorber, settings.window_ev, alignment
+            )
+        with context.database.begin() as session:
+            store_target(session, context.campaign_id, context.target)
+            distances = {key: float(context.target.distance(mean)) for key, mean in means.items()}
+            set_distances(session, context.campaign_id, distances)
+            add_event(session, context.campaign_id, "starting structures complete", {"count": len(seeds)})
+
+    def _learn(self, seeds: list) -> None:
+        """Energies against density for the gate, fingerprints for novelty, and what Optuna can know already."""
+        from nearedge_services.structures.composition import density_g_cm3
+        from nearedge_services.structures.fingerprint import fingerprint
+
+        context = self.context
+        seeds = sorted(seeds, key=lambda atoms: atoms.info["structure_hash"])
+        densities = np.array([density_g_cm3(atoms) for atoms in seeds])
+        energies = np.array([atoms.info["REF_energy"] / len(atoms) for atoms in seeds])
+        context.energy_reference = EnergyReference(densities, energies)
+        context.known.extend(fingerprint(atoms) for atoms in seeds)
+        distances = []
+        for atoms, density in zip(seeds, densities, strict=True):
+            mean = cell_mean(atoms.arrays["xanes"], atoms.numbers, context.absorber, context.oracle.grid)
+            distances.append(float(context.target.distance(mean)))  # type: ignore[union-attr]
+            context.steering.add_measured(
+                atoms.info["structure_hash"], float(density), 0.0, distances[-1], "starting structure"
+            )
+        context.best_distance = min(context.best_distance, *distances)
+        context.worst_distance = max(distances)
+        context.event("seed distances", best=min(distances), median=statistics.median(distances))

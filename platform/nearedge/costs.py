@@ -1,0 +1,139 @@
+"""What a campaign cost: labels, starting structures, trainings, failures and time. All in seconds."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from nearedge_db.schema import Campaign, LabelRow, LabelUse, PoolUsage, TaskRow
+from nearedge_db.states import LabelRole, TaskKind, TaskState
+from nearedge_db.types import utc_now
+
+MAX_REASON_CHARACTERS = 160
+
+
+@dataclass(frozen=True)
+class LabelCost:
+    """Labels of one role; ``reused`` ones were another campaign's, and their seconds are not counted."""
+
+    count: int
+    seconds: float
+    reused: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """Finished tasks of one kind and the seconds that all tasks of the kind took."""
+
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Tasks that were given up for the same reason."""
+
+    kind: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The bill. ``seeds`` includes the labels of the starting structures made by the same tasks."""
+
+    labels: dict[str, LabelCost]
+    """By role: seed, baseline, guided, confirm."""
+    seeds: Work
+    trainings: Work
+    failures: tuple[Failure, ...]
+    wall_seconds: float | None
+    """From the first start to the end, or to now while it runs; pauses between sessions included."""
+    active_seconds: float
+    """Sum over the sessions of the driver: pauses left out."""
+    sessions: int
+    cpu_seconds: float
+    """CPU time of all pools."""
+
+    @property
+    def label_seconds(self) -> float:
+        """Oracle seconds paid for labels of every role."""
+        return sum(cost.seconds for cost in self.labels.values())
+
+    @property
+    def failed(self) -> int:
+        """Number of tasks that were given up."""
+        return sum(failure.count for failure in self.failures)
+
+
+def read_cost(session: Session, campaign: Campaign) -> Cost:
+    """The bill of a campaign so far."""
+    usage = list(session.scalars(select(PoolUsage).where(PoolUsage.campaign_id == campaign.id)))
+    return Cost(
+        labels=_labels(session, campaign.id),
+        seeds=_work(session, campaign.id, TaskKind.SEED),
+        trainings=_work(session, campaign.id, TaskKind.TRAIN),
+        failures=_failures(session, campaign.id),
+        wall_seconds=_wall_seconds(campaign, utc_now()),
+        active_seconds=_active_seconds(usage, campaign.config_json),
+        sessions=len({row.session for row in usage}),
+        cpu_seconds=sum(row.cpu_seconds for row in usage),
+    )
+
+
+def _labels(session: Session, campaign_id: int) -> dict[str, LabelCost]:
+    query = (
+        select(LabelUse.role, LabelRow.seconds, TaskRow.campaign_id)
+        .join(LabelRow, LabelRow.id == LabelUse.label_id)
+        .outerjoin(TaskRow, TaskRow.id == LabelRow.task_id)
+        .where(LabelUse.campaign_id == campaign_id)
+    )
+    rows = session.execute(query).all()
+    costs = {}
+    for role in LabelRole:
+        of_role = [
+            (seconds, owner in (None, campaign_id)) for used_as, seconds, owner in rows if used_as == role
+        ]
+        paid = [seconds for seconds, own in of_role if own]
+        costs[role.value] = LabelCost(len(of_role), float(sum(paid)), len(of_role) - len(paid))
+    return costs
+
+
+def _work(session: Session, campaign_id: int, kind: TaskKind) -> Work:
+    query = select(TaskRow.state, TaskRow.seconds).where(
+        TaskRow.campaign_id == campaign_id, TaskRow.kind == kind.value
+    )
+    rows = session.execute(query).all()
+    done = sum(state == TaskState.DONE for state, _ in rows)
+    return Work(done, float(sum(seconds or 0.0 for _, seconds in rows)))
+
+
+def _failures(session: Session, campaign_id: int) -> tuple[Failure, ...]:
+    query = select(TaskRow.kind, TaskRow.last_error).where(
+        TaskRow.campaign_id == campaign_id, TaskRow.state == TaskState.QUARANTINED
+    )
+    found = Counter((kind, _one_line(error)) for kind, error in session.execute(query))
+    return tuple(Failure(kind, reason, count) for (kind, reason), count in found.most_common())
+
+
+def _one_line(error: str | None) -> str:
+    return " ".join((error or "no reason recorded").split())[:MAX_REASON_CHARACTERS]
+
+
+def _wall_seconds(campaign: Campaign, now: datetime) -> float | None:
+    if campaign.started_at is None:
+        return None
+    ended = (campaign.finished_at or campaign.updated_at) if campaign.state.is_finished() else now
+    return max(0.0, (ended - campaign.started_at).total_seconds())
+
+
+def _active_seconds(usage: list[PoolUsage], config: dict) -> float:
+    """Capacity over the number of actors is a session's length; the longest pool counts."""
+    pools = config.get("pools") or {}
+    lengths: dict[str, float] = {}
+    for row in usage:
+        size = (pools.get(row.pool) or {}).get("size", 1)
+        lengths[row.session] = max(lengths.get(row.session, 0.0), row.capacity_seconds / size)
+    return sum(lengths.values())

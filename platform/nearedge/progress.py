@@ -1,0 +1,126 @@
+"""Live progress in the terminal; plain lines where there is no terminal."""
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from nearedge.config import CampaignConfig
+from nearedge_db.states import LabelRole
+from nearedge_db.store import pool_totals, used_labels
+
+if TYPE_CHECKING:
+    from nearedge.conductor.conductor import Conductor
+
+REFRESH_S = 0.5
+PLAIN_EVERY_S = 15.0
+
+
+class Display:
+    """A live table on a terminal, a line every 15 s elsewhere."""
+
+    def __init__(self, config: CampaignConfig, console: Console) -> None:
+        self.config = config
+        self.console = console
+        self._live = (
+            Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        )
+        self._last = 0.0
+
+    def __enter__(self) -> "Display":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, conductor: "Conductor") -> None:
+        """Show where the campaign is, if the last look is old enough."""
+        period = PLAIN_EVERY_S if self._live is None else REFRESH_S
+        if time.monotonic() - self._last < period:
+            return
+        self._last = time.monotonic()
+        facts = _facts(conductor)
+        if self._live is None:
+            self.console.print(_line(facts))
+        else:
+            self._live.update(_table(self.config.name, facts), refresh=True)
+
+
+def _facts(conductor: "Conductor") -> dict[str, Any]:
+    """Everything shown, read from the stages and the database."""
+    context, labelling, stop = conductor.context, conductor.labelling, conductor.context.config.stop
+    with context.database.session() as session:
+        uses = [use for use, _ in used_labels(session, context.campaign_id)]
+        totals = pool_totals(session, context.campaign_id)
+    by_role = {
+        role: [u.spectral_distance for u in uses if u.role is role and u.spectral_distance is not None]
+        for role in LabelRole
+    }
+    return {
+        "time": time.strftime("%H:%M:%S", time.gmtime(conductor.seconds)),
+        "labels": {
+            "starting structures": (
+                sum(u.role is LabelRole.SEED for u in uses),
+                len(conductor.seeding._tasks),
+            ),
+            "unguided": (labelling.baseline_labels, stop.baseline),
+            "guided": (labelling.guided_labels, stop.labels),
+        },
+        "distances": {
+            "starting structures": by_role[LabelRole.SEED],
+            "unguided": by_role[LabelRole.BASELINE],
+            "guided": by_role[LabelRole.GUIDED],
+        },
+        "doing": {name: _doing(name, pool.under_way, pool.size) for name, pool in conductor.pools.items()},
+        "occupancy": {name: totals[name].occupancy if name in totals else 0.0 for name in conductor.pools},
+        "waiting": len(conductor.scoring.waiting),
+        "training": conductor.training.under_way,
+    }
+
+
+def _doing(pool: str, under_way: list[Any], size: int) -> str:
+    words = {
+        "generate": "sampling",
+        "score": "relaxing and scoring",
+        "predict": "scoring again",
+        "work": "working",
+    }
+    if not under_way:
+        return "idle"
+    verbs = sorted({words.get(work.method, work.method.replace("_", " ")) for work in under_way})
+    del pool
+    return f"{', '.join(verbs)} ({len(under_way)}/{size})"
+
+
+def _table(name: str, facts: dict[str, Any]) -> Table:
+    table = Table(title=f"{name}   {facts['time']}", title_justify="left", expand=False)
+    for column in ("", "doing", "occupancy"):
+        table.add_column(column, justify="right" if column == "occupancy" else "left")
+    for pool, doing in facts["doing"].items():
+        if pool == "trainer" and facts["training"]:
+            doing += ": " + ", ".join(facts["training"])
+        table.add_row(pool, doing, f"{facts['occupancy'][pool]:.0%}")
+    table.add_section()
+    for role, (done, wanted) in facts["labels"].items():
+        distances = facts["distances"][role]
+        numbers = (
+            f"best {min(distances):.4f}, median {statistics.median(distances):.4f} /eV" if distances else ""
+        )
+        table.add_row(role, f"{done} of {wanted} labels", numbers)
+    table.add_row("candidates waiting", str(facts["waiting"]), "")
+    return table
+
+
+def _line(facts: dict[str, Any]) -> str:
+    labels = ", ".join(f"{role} {done}/{wanted}" for role, (done, wanted) in facts["labels"].items())
+    best = {role: min(values) for role, values in facts["distances"].items() if values}
+    distances = ", ".join(f"{role} {value:.4f}" for role, value in best.items()) or "none yet"
+    busy = ", ".join(f"{name} {doing}" for name, doing in facts["doing"].items() if doing != "idle") or "idle"
+    training = f" [{', '.join(facts['training'])}]" if facts["training"] else ""
+    return f"{facts['time']}  labels: {labels}; best distance /eV: {distances}; {busy}{training}"

@@ -1,0 +1,112 @@
+"""A campaign's run directory: where its database and its MLflow store are."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nearedge_db.database import DATABASE_FILE, Database, url_of_run
+from nearedge_db.errors import UserError
+
+RECORD_FILE = "campaign.json"
+MLFLOW_FILE = "mlflow.db"
+RUNS = Path("runs")
+"""Folder under the working directory that holds run directories by campaign name."""
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A run directory, read through ``campaign.json`` where the campaign wrote one.
+
+    >>> RunDir(Path("runs/quickstart")).database_url     # doctest: +SKIP
+    'sqlite:////home/me/runs/quickstart/nearedge.db'
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, campaign: str, directory: Path | None = None) -> "RunDir":
+        """The directory given, or ``runs/CAMPAIGN``."""
+        return cls(directory or RUNS / campaign)
+
+    @property
+    def exists(self) -> bool:
+        """Whether a campaign has left anything here."""
+        return (self.path / RECORD_FILE).is_file() or (self.path / DATABASE_FILE).is_file()
+
+    def write(self, name: str, database: str | None = None, mlflow: str | None = None) -> None:
+        """Write ``campaign.json``; None stands for the default inside this directory, which may then move."""
+        text = json.dumps({"name": name, "database": database, "mlflow": mlflow}, indent=1)
+        partial = self.path / f".{RECORD_FILE}"
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(self.path / RECORD_FILE)
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What ``campaign.json`` says; empty where only a database is.
+
+        Raises UserError when there is neither, or the record is damaged.
+        """
+        path = self.path / RECORD_FILE
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if self.exists:
+                return {}
+            raise UserError(
+                "there is no campaign here", got=self.path, fix="give its run directory with --dir"
+            ) from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(
+                "the campaign's record is damaged", got=f"{path} ({error})", fix="mend it"
+            ) from None
+        if not isinstance(record, dict):
+            raise UserError("the campaign's record is damaged", got=f"{path}: no mapping", fix="mend it")
+        return record
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the database. Raises UserError when there is no campaign here."""
+        return self.record.get("database") or url_of_run(self.path)
+
+    @property
+    def mlflow_uri(self) -> str:
+        """MLflow tracking URI. Raises UserError when there is no campaign here."""
+        return self.record.get("mlflow") or f"sqlite:///{(self.path / MLFLOW_FILE).absolute()}"
+
+    @property
+    def campaign_name(self) -> str:
+        """Name of the campaign: the recorded one, or the only one in the database.
+
+        Raises UserError when the database holds none or several and nothing says which is meant.
+        """
+        name = self.record.get("name")
+        return name if isinstance(name, str) else _only_campaign(self)
+
+    def open_database(self) -> Database:
+        """Open the database. Raises UserError when it is not there or cannot be used."""
+        return Database.open(self.database_url, create=False)
+
+
+def _only_campaign(run_dir: RunDir) -> str:
+    from nearedge.summary import campaign_names
+
+    database = run_dir.open_database()
+    try:
+        names = campaign_names(database)
+    finally:
+        database.dispose()
+    if len(names) != 1:
+        raise UserError(
+            "the database does not hold exactly one campaign",
+            got=", ".join(names) or f"none in {run_dir.path}",
+            fix="name the campaign",
+        )
+    return names[0]
+
+
+def find_runs(root: Path = RUNS) -> list[RunDir]:
+    """Every run directory directly under ``root``, by name."""
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    return [run_dir for run_dir in map(RunDir, folders) if run_dir.exists]

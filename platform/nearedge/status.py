@@ -1,0 +1,138 @@
+"""A campaign's summary as compact tables in the terminal."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from nearedge.labelled import PROPERTY_TITLES
+from nearedge.summary import CampaignSummary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def print_summary(summary: CampaignSummary, console: "Console") -> None:
+    """Print progress, results, pools, models and cost of one campaign."""
+    from rich.text import Text
+
+    title = Text(f"{summary.campaign}  ", style="bold")
+    title.append(summary.state.value, style="green" if summary.state.value == "FINISHED" else "yellow")
+    if summary.stop_reason:
+        title.append(f"  ({summary.stop_reason})", style="dim")
+    console.print(title)
+    for table in (_progress(summary), _recovered(summary), _pools(summary), _models(summary), _cost(summary)):
+        if table.row_count:
+            console.print(table)
+
+
+def print_overview(summaries: Iterable[CampaignSummary], console: "Console") -> None:
+    """Print one line for each campaign."""
+    table = _table("campaign", "state", "guided", "best", "best / seed", "late / unguided", "wall")
+    for summary in summaries:
+        table.add_row(
+            summary.campaign,
+            summary.state.value,
+            f"{summary.labels.guided}/{summary.labels.budget}",
+            distance(summary.best_distance),
+            number(summary.best_over_seed),
+            number(summary.late_over_unguided),
+            duration(summary.cost.wall_seconds),
+        )
+    console.print(table)
+    console.print("distances in 10⁻³ per eV", style="dim")
+
+
+def distance(value: float | None) -> str:
+    """A spectral distance in 10⁻³ per eV."""
+    return "—" if value is None else f"{1e3 * value:.2f}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A plain number, or a dash."""
+    return "—" if value is None else f"{value:.{digits}f}"
+
+
+def share(value: float | None) -> str:
+    """A percentage, or a dash."""
+    return "—" if value is None else f"{value:.0%}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that reads best."""
+    if seconds is None:
+        return "—"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _table(*columns: str, title: str | None = None) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="left" if index == 0 else "right")
+    return table
+
+
+def _progress(summary: CampaignSummary) -> "Table":
+    labels = summary.labels
+    table = _table("spectral distance (10⁻³ per eV)", "labels", "best", "median")
+    table.add_row("starting structures", str(labels.seed), distance(summary.best_seed_distance), "")
+    table.add_row(
+        "unguided", f"{labels.baseline}/{labels.baseline_budget}", "", distance(summary.unguided_median)
+    )
+    guided = f"{labels.guided}/{labels.budget}"
+    table.add_row("guided", guided, distance(summary.best_distance), distance(summary.guided_median))
+    table.add_row("guided, last third", "", "", distance(summary.late_median))
+    table.add_section()
+    table.add_row("late over unguided", "", "", number(summary.late_over_unguided))
+    table.add_row("best over best start", "", number(summary.best_over_seed), "")
+    if labels.in_flight or labels.waiting:
+        table.add_row("at the oracle / waiting", f"{labels.in_flight} / {labels.waiting}", "", "")
+    return table
+
+
+def _recovered(summary: CampaignSummary) -> "Table":
+    table = _table("best structures", "mean ± spread", "68 % interval")
+    for name, found in summary.recovered.items():
+        interval = f"{found.low:.2f} … {found.high:.2f}"
+        table.add_row(PROPERTY_TITLES[name], f"{found.mean:.2f} ± {found.spread:.2f}", interval)
+    return table
+
+
+def _pools(summary: CampaignSummary) -> "Table":
+    table = _table("pool", "occupancy", "CPU", "tasks")
+    for name, pool in summary.pools.items():
+        table.add_row(name, share(pool.occupancy), share(pool.cpu_share), str(pool.tasks))
+    return table
+
+
+def _models(summary: CampaignSummary) -> "Table":
+    table = _table("champion", "version", "of", "held-out", "value")
+    for model in summary.models:
+        if model.champion:
+            trained = sum(other.kind == model.kind for other in summary.models)
+            version = model.registered_version if model.registered_version is not None else model.sequence
+            value = "—" if model.headline is None else f"{model.headline:.4g}"
+            table.add_row(model.kind, str(version), str(trained), model.headline_name, value)
+    return table
+
+
+def _cost(summary: CampaignSummary) -> "Table":
+    cost = summary.cost
+    table = _table("cost", "count", "time")
+    for role, label in cost.labels.items():
+        if label.count:
+            reused = f" ({label.reused} reused)" if label.reused else ""
+            table.add_row(f"{role} labels{reused}", str(label.count), duration(label.seconds))
+    if cost.seeds.count:
+        table.add_row("starting structures made", str(cost.seeds.count), duration(cost.seeds.seconds))
+    table.add_row("trainings", str(cost.trainings.count), duration(cost.trainings.seconds))
+    table.add_row("failed for good", str(cost.failed), "")
+    table.add_row("sessions, time active", str(cost.sessions), duration(cost.active_seconds))
+    table.add_row("wall time since the first start", "", duration(cost.wall_seconds))
+    return table

@@ -1,0 +1,85 @@
+"""Optuna chooses the generation settings: ask/tell, with its storage in the campaign's database."""
+
+from dataclasses import dataclass
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.samplers import TPESampler
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState, create_trial
+
+from nearedge.config import CampaignConfig
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One point of the generation settings and the trial that stands for it."""
+
+    trial_number: int
+    density_g_cm3: float
+    guidance_scale: float
+
+
+class Steering:
+    """An Optuna study named like the campaign: minimises the spectral distance over density and guidance scale.
+
+    Trials end in one of two ways: asked ones are told the mean predicted distance of their batch as soon as it is
+    scored; every oracle label adds a trial of its own with the measured distance. Both carry ``source`` in their
+    user attributes. The starting structures enter as trials with guidance scale 0, so the study knows from the
+    beginning which densities are promising.
+    """
+
+    def __init__(self, config: CampaignConfig, url: str) -> None:
+        low, high = config.material.density_g_cm3
+        self.distributions = {
+            "density_g_cm3": FloatDistribution(low, high),
+            "guidance_scale": FloatDistribution(0.0, config.generation.guidance_scale[1]),
+        }
+        self.guidance_low = config.generation.guidance_scale[0]
+        arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+        self._keys: set[str] | None = None
+        self.study = optuna.create_study(
+            study_name=config.name,
+            storage=RDBStorage(url, engine_kwargs=arguments),
+            direction="minimize",
+            load_if_exists=True,
+            sampler=TPESampler(seed=config.seed, n_startup_trials=8, constant_liar=True, multivariate=True),
+        )
+
+    def ask(self) -> Settings:
+        """The next settings to try. A proposed guidance scale below the configured range is raised to it."""
+        trial = self.study.ask(self.distributions)
+        guidance = max(self.guidance_low, trial.params["guidance_scale"])
+        return Settings(trial.number, trial.params["density_g_cm3"], guidance)
+
+    def tell(self, trial_number: int, distance: float) -> None:
+        """Close an asked trial with the mean predicted distance (1/eV) of its batch; a closed one stays as it is."""
+        self.study.tell(trial_number, distance, skip_if_finished=True)
+
+    def give_up(self, trial_number: int) -> None:
+        """Close an asked trial whose batch came to nothing."""
+        self.study.tell(trial_number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def add_measured(
+        self, key: str, density_g_cm3: float, guidance_scale: float, distance: float, source: str
+    ) -> None:
+        """Add a trial measured by the oracle (1/eV); ``key`` makes it idempotent. Outside the ranges it is left out."""
+        parameters = {"density_g_cm3": density_g_cm3, "guidance_scale": guidance_scale}
+        inside = all(d.low <= parameters[name] <= d.high for name, d in self.distributions.items())
+        if not inside or key in self._measured():
+            return
+        attributes = {"source": source, "key": key}
+        self.study.add_trial(
+            create_trial(
+                params=parameters, distributions=self.distributions, value=distance, user_attrs=attributes
+            )
+        )
+        self._measured().add(key)
+
+    def _measured(self) -> set[str]:
+        if self._keys is None:
+            trials = self.study.get_trials(deepcopy=False)
+            self._keys = {t.user_attrs["key"] for t in trials if "key" in t.user_attrs}
+        return self._keys

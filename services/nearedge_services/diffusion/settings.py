@@ -1,0 +1,95 @@
+"""What decides how a prior is built, trained and sampled."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class PriorSettings(BaseModel):
+    """Sizes and training of the prior; defaults fit a few dozen networks and two minutes of one core."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_scalar: int = Field(default=64, ge=4, description="scalar channels")
+    n_vector: int = Field(default=24, ge=3, description="vector channels")
+    n_radial: int = Field(default=16, ge=4, description="radial functions")
+    n_layers: int = Field(default=3, ge=1, description="message-passing layers")
+    cutoff_a: float = Field(default=4.5, gt=1.0, description="neighbour cutoff in Å")
+
+    steps: int = Field(default=3000, ge=1, description="optimiser steps")
+    atoms_per_step: int = Field(
+        default=192, ge=1, description="atoms in one training step, one structure at least"
+    )
+    learning_rate: float = Field(
+        default=3e-3, gt=0, description="peak learning rate of AdamW, cosine decay to zero"
+    )
+    warm_learning_rate: float = Field(
+        1e-3, gt=0, description="the same when the training starts from a prior"
+    )
+    weight_decay: float = Field(default=1e-3, ge=0)
+    warmup_steps: int = Field(
+        100, ge=0, description="steps of linear warm-up, at most a tenth of the training"
+    )
+    gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
+    ema: float = Field(
+        default=0.998, ge=0, lt=1, description="decay of the averaged weights, which are what is kept"
+    )
+
+    sigma_min_a: float = Field(default=0.03, gt=0, description="least noise in Å")
+    sigma_max_a: float = Field(default=0.9, gt=0, description="largest noise in Å")
+    sigma_median_a: float = Field(
+        default=0.2, gt=0, description="median of the noise levels seen in training, Å"
+    )
+    sigma_spread: float = Field(
+        0.7, gt=0, description="standard deviation of the logarithm of the noise level"
+    )
+    position_jitter_a: float = Field(
+        0.0, ge=0, description="noise added to the training positions themselves, Å"
+    )
+
+    energy_temperature_ev: float = Field(
+        default=0.05,
+        gt=0,
+        description="frames of one group weigh exp(−ΔE/this), ΔE per atom above the group's lowest",
+    )
+    evaluation_draws: int = Field(default=4, ge=1, description="noise levels per held-out structure")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.sigma_min_a < self.sigma_median_a < self.sigma_max_a:
+            raise ValueError("sigma_min_a < sigma_median_a < sigma_max_a must hold")
+        return self
+
+
+class SamplerSettings(BaseModel):
+    """The way from random positions to a structure; noise levels in Å.
+
+    Stochastic Euler steps after Karras et al., "Elucidating the design space of diffusion-based generative
+    models", NeurIPS 2022, algorithm 2 without its second-order correction. Without churn the structures are
+    poor.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(default=100, ge=1, description="evaluations of the denoiser")
+    sigma_max: float = Field(default=0.9, gt=0, description="first noise level, Å")
+    sigma_min: float = Field(default=0.03, gt=0, description="last noise level, Å")
+    rho: float = Field(
+        default=7.0, gt=0, description="spacing of the noise levels: 1 linear, large logarithmic"
+    )
+    churn: float = Field(default=0.41, ge=0, description="relative noise added before each step")
+    churn_min: float = Field(default=0.04, ge=0, description="churn only above this noise level, Å")
+    churn_max: float = Field(default=0.6, gt=0, description="churn only below this noise level, Å")
+    start: Literal["lattice-jitter", "uniform"] = Field(
+        default="lattice-jitter", description="where atoms begin"
+    )
+    start_jitter_a: float = Field(default=0.8, ge=0, description="jitter about the lattice sites, Å")
+    max_atoms_per_batch: int = Field(
+        1024, ge=1, description="atoms denoised together, one structure at least"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.sigma_min < self.sigma_max:
+            raise ValueError("sigma_min < sigma_max must hold")
+        return self

@@ -1,0 +1,256 @@
+"""The embedded oracle: extended tight binding (GFN1-xTB, GFN2-xTB) through tblite, at the Γ point.
+
+Energy, forces and the XANES of all atoms come from one self-consistent run. Methods: S. Grimme et al., J.
+Chem. Theory Comput. 13, 1989 (2017); C. Bannwarth et al., ibid. 15, 1652 (2019). Use cells of 32 atoms or
+more: one k-point gives a smooth spectrum only where the cell has many orbitals. The basis is minimal: nothing
+    above about 25 eV is meaningful.
+"""
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms, units
+from ase.calculators.calculator import Calculator, all_changes
+from ase.data import chemical_symbols
+from pydantic import BaseModel, ConfigDict, Field
+
+from nearedge_db.errors import UserError
+from nearedge_db.hashing import settings_hash
+from nearedge_services.oracles.base import Label, check_geometry, check_label
+from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleCrash, OracleError
+from nearedge_services.oracles.fast_blas import prepare_blas
+from nearedge_services.oracles.xtb_xanes import Orbitals, xanes
+from nearedge_services.spectra.grid import EnergyGrid
+
+if TYPE_CHECKING:
+    from tblite.interface import Calculator as Tblite
+    from tblite.interface import Result
+
+#: Raise whenever the same settings would give other labels than before.
+RECIPE = 1
+
+_HEAVIEST = 86
+_SAFE_DAMPING = 0.1  # of the charge mixer, for a second attempt; tblite's own value is 0.4
+
+
+class XtbSettings(BaseModel):
+    """Settings of the xTB oracle; every one of them can change a label."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["GFN1-xTB", "GFN2-xTB"] = "GFN1-xTB"
+    """Parametrisation. GFN2 is seven times as slow for periodic cells."""
+    electronic_temperature_k: float = Field(default=1000.0, gt=0, le=10000)
+    """Temperature of the Fermi occupations, K: high enough for metallic Γ-only networks to converge."""
+    accuracy: float = Field(default=1.0, gt=0, le=100)
+    """tblite's accuracy: thresholds scale with it, smaller is tighter."""
+    max_iterations: int = Field(default=250, ge=1)
+    """Self-consistent iterations before the run counts as not converged."""
+    sigma_ev: float = Field(default=0.6, gt=0)
+    """Standard deviation of the Gaussian broadening, eV."""
+    start_ev: float = -2.0
+    """First energy of the spectra relative to the Fermi level, eV."""
+    stop_ev: float = 28.0
+    """Last energy of the spectra, eV."""
+    step_ev: float = Field(default=0.25, gt=0)
+    """Distance of the energies, eV."""
+
+
+class XtbOracle:
+    """Labels structures with xTB.
+
+    Example:
+        >>> from ase.build import bulk
+        >>> oracle = XtbOracle()
+        >>> label = oracle.label(bulk("C", "diamond", 3.57, cubic=True))
+        >>> label.xanes.shape
+        (8, 121)
+    """
+
+    name: str = "xtb"
+
+    def __init__(self, settings: XtbSettings | None = None) -> None:
+        self.settings = settings or XtbSettings()
+        self.grid = EnergyGrid(self.settings.start_ev, self.settings.stop_ev, self.settings.step_ev)
+
+    @property
+    def settings_hash(self) -> str:
+        """Hex digest over name, recipe and settings."""
+        return settings_hash(self.name, {"recipe": RECIPE, **self.settings.model_dump(mode="json")})
+
+    def check_elements(self, numbers: npt.ArrayLike) -> None:
+        """Raise UserError for an element beyond radon, which xTB has no parameters for.
+
+        Hydrogen is allowed; it has no p functions in GFN1, so its rows of the XANES are zero.
+        """
+        unknown = sorted({int(z) for z in np.atleast_1d(numbers) if not 1 <= z <= _HEAVIEST})
+        if unknown:
+            names = ", ".join(
+                chemical_symbols[z] if 0 < z < len(chemical_symbols) else str(z) for z in unknown
+            )
+            raise UserError(
+                "xTB has no parameters for an element", got=names, fix="use elements from H to Rn"
+            )
+
+    def label(self, atoms: Atoms) -> Label:
+        """Energy, forces and the XANES of all atoms.
+
+        Raises UserError (element), BadGeometry, NotConverged or OracleCrash.
+        """
+        return self.calculator().label(atoms)
+
+    def calculator(self) -> "XtbCalculator":
+        """ASE calculator that starts each self-consistent run from the one before."""
+        return XtbCalculator(self)
+
+
+class XtbCalculator(Calculator):
+    """Energy (eV), forces (eV/Å) and stress (eV/Å³) by xTB for ASE.
+
+    The density of the step before starts the next one as long as atoms and cell type stay, which saves a
+    third of the time. ``last_label()`` is the label of the geometry calculated last and needs no further
+    self-consistent run.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
+
+    def __init__(self, oracle: XtbOracle) -> None:
+        super().__init__()
+        self.oracle = oracle
+        self._tblite: Tblite | None = None
+        self._result: Result | None = None
+        self._seconds = 0.0
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Run the self-consistent field for ``atoms``. Raises as `XtbOracle.label`."""
+        super().calculate(atoms, properties or ["energy"], system_changes)
+        if not {"numbers", "pbc"}.isdisjoint(system_changes):
+            self._tblite = self._result = None
+        started = time.perf_counter()
+        result = self._singlepoint(self.atoms)
+        energy = float(result.get("energy")) * units.Hartree
+        stress = result.get("virial") * units.Hartree / self.atoms.get_volume()
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "forces": -result.get("gradient") * units.Hartree / units.Bohr,
+            "stress": stress.flat[[0, 4, 8, 5, 2, 1]],
+        }
+        self._seconds = time.perf_counter() - started
+
+    def label(self, atoms: Atoms) -> Label:
+        """Label of ``atoms``: one self-consistent run, or none where they were calculated last."""
+        self.get_property("energy", atoms)
+        return self.last_label()
+
+    def last_label(self) -> Label:
+        """Label of the geometry calculated last. Raises RuntimeError before the first calculation."""
+        if self._result is None or self._tblite is None or not self.results:
+            raise RuntimeError("nothing was calculated yet")
+        started = time.perf_counter()
+        settings, grid = self.oracle.settings, self.oracle.grid
+        orbitals = _orbitals(self._tblite, self._result)
+        kt_ev = settings.electronic_temperature_k * units.kB
+        spectra, mu = xanes(orbitals, kt_ev, settings.sigma_ev, grid.energies)
+        above = orbitals.energies_ev[orbitals.energies_ev > mu]
+        below = orbitals.energies_ev[orbitals.energies_ev <= mu]
+        label = Label(
+            energy_ev=self.results["energy"],
+            forces_ev_per_a=self.results["forces"].copy(),
+            xanes=spectra,
+            energies_ev=grid.energies.copy(),
+            seconds=self._seconds + time.perf_counter() - started,
+            details={"fermi_ev": mu, "gap_ev": float(above.min() - below.max()), "blas": prepare_blas()},
+        )
+        return check_label(label)
+
+    def _singlepoint(self, atoms: Atoms) -> "Result":
+        self.oracle.check_elements(atoms.numbers)
+        check_geometry(atoms)
+        prepare_blas()
+        from tblite.exceptions import TBLiteRuntimeError, TBLiteValueError  # BLAS comes first
+
+        try:
+            self._result = self._converge(atoms)
+        except (TBLiteRuntimeError, TBLiteValueError) as error:
+            self._tblite = self._result = None
+            raise _translated(str(error)) from error
+        return self._result
+
+    def _converge(self, atoms: Atoms) -> "Result":
+        """Start from the previous density; failing that, from scratch; failing that, with a cautious
+        mixer.
+        """
+        from tblite.exceptions import TBLiteRuntimeError
+
+        if self._tblite is not None and self._result is not None:
+            try:
+                self._tblite.update(atoms.positions / units.Bohr, atoms.cell.array / units.Bohr)
+                return self._tblite.singlepoint(self._result)
+            except TBLiteRuntimeError:
+                self._result = None  # the density of the step before may mislead: begin afresh
+        self._tblite = self._new(atoms)
+        try:
+            return self._tblite.singlepoint()
+        except TBLiteRuntimeError as error:
+            if not _is_unconverged(str(error)):
+                raise
+        self._tblite = self._new(atoms)
+        self._tblite.set("mixer-damping", _SAFE_DAMPING)
+        return self._tblite.singlepoint()
+
+    def _new(self, atoms: Atoms) -> "Tblite":
+        from tblite.interface import Calculator as Tblite
+
+        settings = self.oracle.settings
+        tblite = Tblite(
+            settings.method,
+            atoms.numbers,
+            atoms.positions / units.Bohr,
+            charge=0,
+            uhf=0,
+            lattice=atoms.cell.array / units.Bohr,
+            periodic=np.array([True, True, True]),
+        )
+        values: dict[str, Any] = {
+            "verbosity": 0,
+            "save-integrals": 1,
+            "accuracy": settings.accuracy,
+            "max-iter": settings.max_iterations,
+            "temperature": settings.electronic_temperature_k * units.kB / units.Hartree,
+        }
+        for key, value in values.items():
+            tblite.set(key, value)
+        return tblite
+
+
+def _orbitals(tblite: "Tblite", result: "Result") -> Orbitals:
+    shell_of = tblite.get("orbital-map")
+    return Orbitals(
+        energies_ev=result.get("orbital-energies") * units.Hartree,
+        coefficients=result.get("orbital-coefficients"),
+        overlap=result.get("overlap-matrix"),
+        is_p=tblite.get("angular-momenta")[shell_of] == 1,
+        atom_of=tblite.get("shell-map")[shell_of],
+        n_electrons=round(float(result.get("orbital-occupations").sum()), 6),
+    )
+
+
+def _is_unconverged(message: str) -> bool:
+    return "not converged" in message
+
+
+def _translated(message: str) -> OracleError:
+    """tblite says what happened in words only."""
+    if _is_unconverged(message):
+        return NotConverged(message)
+    if "Too close" in message or "eigenvalue problem" in message:
+        return BadGeometry(message)
+    return OracleCrash(message)

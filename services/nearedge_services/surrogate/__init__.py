@@ -1,0 +1,1 @@
+"""The XANES surrogate: per-atom spectra from geometry, calibrated and differentiable."""

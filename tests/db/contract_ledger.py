@@ -1,0 +1,222 @@
+"""What the ledger must do on every back end, whose test class gives the ``database`` fixture."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.db.helpers import count, in_threads, write_event
+
+from nearedge_db import store
+from nearedge_db.keepalive import keep_alive
+from nearedge_db.ledger import Ledger
+from nearedge_db.schema import Event
+from nearedge_db.states import CampaignState, TaskState
+
+SHORT = 0.05
+
+
+def submit(ledger, identity="label:1", **options):
+    return ledger.submit("label", identity, {"structure": 1}, **{"campaign_id": None, **options})
+
+
+class LedgerContract:
+    @pytest.fixture
+    def ledger(self, database):
+        return Ledger(database)
+
+    def test_submit_is_idempotent(self, ledger):
+        first = submit(ledger, priority=2.0)
+        again = ledger.submit("label", "label:1", {"other": 2}, campaign_id=None)
+        assert again == first
+        assert first.state is TaskState.PENDING
+        assert first.payload == {"structure": 1}
+
+    def test_racing_submits_make_one_task(self, ledger):
+        tasks = in_threads(6, lambda _: submit(ledger))
+        assert {task.id for task in tasks} == {tasks[0].id}
+
+    def test_unknown_kind_is_refused(self, ledger):
+        with pytest.raises(ValueError, match="dinner"):
+            ledger.submit("dinner", "x", {}, campaign_id=None)
+
+    def test_lease_takes_the_most_urgent_task_once(self, ledger):
+        low, high = submit(ledger, "a"), submit(ledger, "b", priority=1.0)
+        taken = ledger.lease("worker")
+        assert taken.id == high.id
+        assert (taken.state, taken.owner, taken.attempts) == (TaskState.LEASED, "worker", 1)
+        assert ledger.lease("other").id == low.id
+        assert ledger.lease("third") is None
+
+    def test_lease_filters(self, ledger, database, sample):
+        with database.begin() as session:
+            mine, other = sample.campaign(session, "a").id, sample.campaign(session, "b").id
+        task = submit(ledger, campaign_id=mine)
+        assert ledger.lease("w", campaign_id=other) is None
+        assert ledger.lease("w", kinds=["train"]) is None
+        assert ledger.lease("w", task_id=task.id + 1) is None
+        assert ledger.lease("w", task_id=task.id, kinds=["label"], campaign_id=mine).id == task.id
+
+    def test_racing_leases_are_exclusive(self, ledger):
+        tasks = [submit(ledger, f"t{i}") for i in range(5)]
+        taken = in_threads(8, lambda i: ledger.lease(f"w{i}"))
+        ids = [task.id for task in taken if task is not None]
+        assert sorted(ids) == [task.id for task in tasks]
+
+    def test_expired_lease_is_taken_over_and_the_old_owner_is_refused(self, ledger, database):
+        task = submit(ledger)
+        ledger.lease("slow", seconds=SHORT)
+        assert ledger.lease("eager") is None
+        time.sleep(2 * SHORT)
+        taken = ledger.lease("eager")
+        assert (taken.owner, taken.attempts) == ("eager", 2)
+        assert "slow" in taken.last_error
+        assert not ledger.heartbeat(task.id, "slow", 60)
+        assert not ledger.complete(task.id, "slow", write_event(database), 1.0)
+        assert ledger.fail(task.id, "slow", "too late", retryable=False) is TaskState.LEASED
+        assert count(database, Event) == 0
+
+    def test_last_attempt_expiring_quarantines(self, ledger):
+        task = submit(ledger, max_attempts=1)
+        ledger.lease("w", seconds=SHORT)
+        time.sleep(2 * SHORT)
+        assert ledger.lease("v") is None
+        after = ledger.get(task.id)
+        assert after.state is TaskState.QUARANTINED
+        assert "lease of w expired" in after.last_error
+        assert after.finished_at is not None
+
+    def test_expire(self, ledger):
+        once, twice = submit(ledger, "a", max_attempts=1), submit(ledger, "b", max_attempts=2)
+        ledger.lease("w", task_id=once.id, seconds=SHORT)
+        ledger.lease("w", task_id=twice.id, seconds=SHORT)
+        assert ledger.expire() == 0
+        time.sleep(2 * SHORT)
+        assert ledger.expire() == 2
+        assert ledger.get(once.id).state is TaskState.QUARANTINED
+        assert ledger.get(twice.id).state is TaskState.RETRY
+
+    def test_heartbeat_extends_the_lease(self, ledger):
+        task = submit(ledger)
+        before = ledger.lease("w", seconds=SHORT)
+        assert ledger.heartbeat(task.id, "w", 60)
+        time.sleep(2 * SHORT)
+        assert ledger.lease("v") is None
+        assert ledger.get(task.id).lease_expires_at > before.lease_expires_at + timedelta(seconds=30)
+
+    def test_keep_alive_holds_a_lease_longer_than_its_seconds(self, ledger):
+        submit(ledger)
+        task = ledger.lease("w", seconds=0.3)
+        with keep_alive(ledger, task, 0.3) as lease:
+            time.sleep(0.7)
+            assert ledger.lease("v") is None
+            assert not lease.lost
+
+    def test_keep_alive_notices_a_cancelled_task(self, ledger):
+        submit(ledger)
+        task = ledger.lease("w", seconds=0.15)
+        with keep_alive(ledger, task, 0.15) as lease:
+            assert ledger.cancel(task.id)
+            deadline = time.monotonic() + 5
+            while not lease.lost and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert lease.lost
+
+    def test_complete_writes_result_and_done(self, ledger, database):
+        task = submit(ledger)
+        ledger.lease("w")
+        assert ledger.complete(task.id, "w", write_event(database), 1.5)
+        after = ledger.get(task.id)
+        assert (after.state, after.seconds, after.last_error) == (TaskState.DONE, 1.5, None)
+        assert after.state.is_finished()
+        assert count(database, Event) == 1
+        assert not ledger.complete(task.id, "w", write_event(database), 1.5)
+        assert count(database, Event) == 1
+
+    def test_complete_with_a_failing_write_leaves_nothing(self, ledger, database):
+        task = submit(ledger)
+        ledger.lease("w")
+        write = write_event(database)
+
+        def broken(session, leased):
+            write(session, leased)
+            session.flush()
+            raise RuntimeError("disk full")
+
+        with pytest.raises(RuntimeError, match="disk full"):
+            ledger.complete(task.id, "w", broken, 1.0)
+        assert count(database, Event) == 0
+        assert ledger.get(task.id).state is TaskState.LEASED
+        assert ledger.complete(task.id, "w", write, 1.0)
+
+    def test_racing_completes_write_once(self, ledger, database):
+        task = submit(ledger)
+        ledger.lease("w")
+        write = write_event(database)
+        done = in_threads(4, lambda _: ledger.complete(task.id, "w", write, 1.0))
+        assert sorted(done) == [False, False, False, True]
+        assert count(database, Event) == 1
+
+    def test_fail_retries_until_the_attempts_are_spent(self, ledger):
+        task = submit(ledger, max_attempts=2)
+        ledger.lease("w")
+        assert ledger.fail(task.id, "w", "no convergence", retryable=True) is TaskState.RETRY
+        assert ledger.lease("w").attempts == 2
+        assert ledger.fail(task.id, "w", "no convergence again", retryable=True) is TaskState.QUARANTINED
+        assert ledger.get(task.id).last_error == "no convergence again"
+        assert ledger.lease("w") is None
+        assert submit(ledger).state is TaskState.QUARANTINED
+
+    def test_fail_for_good(self, ledger):
+        task = submit(ledger)
+        ledger.lease("w")
+        assert ledger.fail(task.id, "w", "atoms overlap", retryable=False) is TaskState.QUARANTINED
+        assert ledger.reopen(task.id)
+        assert ledger.get(task.id).attempts == 0
+        assert ledger.lease("w").id == task.id
+
+    def test_release_gives_back_the_attempt(self, ledger):
+        task = submit(ledger)
+        ledger.lease("w")
+        assert ledger.release("someone else") == 0
+        assert ledger.release("w") == 1
+        after = ledger.get(task.id)
+        assert (after.state, after.attempts, after.owner) == (TaskState.PENDING, 0, None)
+
+    def test_cancelled_task_is_wanted_again_when_submitted(self, ledger):
+        task = submit(ledger)
+        assert ledger.cancel(task.id)
+        assert not ledger.cancel(task.id)
+        assert ledger.lease("w") is None
+        assert submit(ledger).state is TaskState.PENDING
+
+    def test_waiting_task_of_an_ended_campaign_is_adopted(self, ledger, database, sample):
+        with database.begin() as session:
+            old, new = sample.campaign(session, "old").id, sample.campaign(session, "new").id
+            store.set_campaign_state(session, old, CampaignState.RUNNING)
+        task = submit(ledger, campaign_id=old)
+        assert submit(ledger, campaign_id=new).campaign_id == old
+        with database.begin() as session:
+            store.set_campaign_state(session, old, CampaignState.STOPPED)
+        assert submit(ledger, campaign_id=new).campaign_id == new
+        assert [open_task.id for open_task in ledger.open_tasks(new, "label")] == [task.id]
+
+    def test_counts_and_lookup(self, ledger, database, sample):
+        with database.begin() as session:
+            campaign = sample.campaign(session).id
+        task = submit(ledger, campaign_id=campaign)
+        submit(ledger, "other", campaign_id=campaign)
+        ledger.lease("w", task_id=task.id)
+        counts = ledger.counts(campaign)
+        assert (counts[TaskState.LEASED], counts[TaskState.PENDING], counts[TaskState.DONE]) == (1, 1, 0)
+        assert ledger.counts(campaign, "train")[TaskState.PENDING] == 0
+        assert ledger.by_identity("label:1").id == task.id
+        assert ledger.by_identity("nothing") is None
+        with pytest.raises(LookupError):
+            ledger.get(10_000)
+
+    def test_timestamps_are_aware_utc(self, ledger):
+        task = submit(ledger)
+        leased = ledger.lease("w")
+        for moment in (task.created_at, leased.started_at, leased.lease_expires_at):
+            assert moment.tzinfo is UTC
+            assert abs(datetime.now(UTC) - moment) < timedelta(minutes=5)

@@ -1,0 +1,207 @@
+"""The contract on SQLite, and what only SQLite has: a file, its directory, processes killed while writing."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+from tests.db.contract_database import DocumentationContract, MigrationContract, QueryContract, ViewsContract
+from tests.db.contract_ledger import LedgerContract
+from tests.db.contract_store import StoreContract
+from tests.db.helpers import add_model
+
+from nearedge_db.database import Database, url_of_run
+from nearedge_db.errors import UserError
+from nearedge_db.ledger import Ledger
+from nearedge_db.query import read_only_query
+
+
+class TestSQLite(
+    LedgerContract, StoreContract, MigrationContract, ViewsContract, QueryContract, DocumentationContract
+):
+    """The whole contract on the embedded back end."""
+
+
+_RACER = """
+import sys
+from nearedge_db.database import Database
+from nearedge_db.ledger import Ledger
+ledger = Ledger(Database.open(sys.argv[1]))
+while (task := ledger.lease(sys.argv[2])) is not None:
+    ledger.complete(task.id, sys.argv[2], lambda session, task: None, 0.0)
+    print(task.id)
+"""
+
+_WRITER = """
+import sys
+from nearedge_db import store
+from nearedge_db.database import Database
+database = Database.open(sys.argv[1])
+with database.begin() as session:
+    campaign = store.create_campaign(session, "victim", {}, seed=0, absorber="C").id
+print("ready", flush=True)
+while True:
+    with database.begin() as session:
+        for half in ("first", "second"):
+            store.add_event(session, campaign, half, {"padding": "x" * 5000})
+"""
+
+
+def start(script, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_racing_processes_share_the_tasks(database):
+    ledger = Ledger(database)
+    made = [ledger.submit("label", f"t{i}", {}, campaign_id=None).id for i in range(40)]
+    racers = [start(_RACER, database.url, f"w{i}") for i in range(2)]
+    done = [int(line) for racer in racers for line in racer.communicate(timeout=60)[0].split()]
+    assert sorted(done) == made
+    assert [racer.returncode for racer in racers] == [0, 0]
+
+
+def test_racing_processes_create_one_database(tmp_path):
+    racers = [start(_RACER, url_of_run(tmp_path), f"w{i}") for i in range(3)]
+    assert [racer.wait(timeout=60) for racer in racers] == [0] * 3
+    for racer in racers:
+        racer.stdout.close()
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.11])
+def test_kill_9_while_writing_leaves_whole_transactions(sqlite_url, tmp_path, delay):
+    writer = start(_WRITER, sqlite_url)
+    assert writer.stdout.readline() == "ready\n"
+    time.sleep(delay)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    writer.stdout.close()
+    database = Database.open(sqlite_url)
+    with database.begin() as session:
+        connection = session.connection()
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+        counts = dict(connection.exec_driver_sql("SELECT kind, COUNT(*) FROM events GROUP BY kind").all())
+    database.dispose()
+    assert counts.get("first", 0) > 0
+    assert counts["first"] == counts["second"]
+
+
+def test_files_are_written_ahead_and_foreign_keys_are_on(database):
+    with database.engine.connect() as connection:
+        settings = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "busy_timeout", "foreign_keys")
+        ]
+    assert settings == ["wal", 30000, 1]
+
+
+def test_special_characters_in_the_path(tmp_path):
+    folder = tmp_path / "a run? 100% #1"
+    folder.mkdir()
+    database = Database.open(url_of_run(folder))
+    assert [path.name for path in folder.glob("*.db")] == ["nearedge.db"]
+    assert list(read_only_query(database.url, "SELECT name FROM campaigns")[1]) == []
+    database.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "not a database URL"),
+        ("oracle13://x", "not a database URL"),
+        ("sqlite://", "memory"),
+        ("sqlite:////no/such/folder/nearedge.db", "does not exist"),
+    ],
+)
+def test_unusable_urls(url, message):
+    with pytest.raises(UserError, match=message):
+        Database.open(url)
+
+
+def test_missing_file_is_refused_unless_created(sqlite_url):
+    with pytest.raises(UserError, match="no NearEdge database"):
+        Database.open(sqlite_url, create=False)
+    with pytest.raises(UserError, match="no NearEdge database"):
+        read_only_query(sqlite_url, "SELECT 1")
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    (tmp_path / "nearedge.db").write_text("these are notes, and not a database at all\n" * 100)
+    for use in (Database.open, lambda url: read_only_query(url, "SELECT 1")):
+        with pytest.raises(UserError, match="file is not a database"):
+            use(url_of_run(tmp_path))
+
+
+def test_tables_of_somebody_else_are_refused(tmp_path):
+    with sqlite3.connect(tmp_path / "nearedge.db") as connection:
+        connection.execute("CREATE TABLE campaigns (x)")
+    connection.close()
+    with pytest.raises(UserError, match="did not make"):
+        Database.open(url_of_run(tmp_path))
+
+
+def _open_in_child(url):
+    try:
+        os.setuid(65534)  # root may write anywhere
+        Database.open(url)
+    except UserError as error:
+        return str(error)
+    return "opened"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="takes root to become another user")
+def test_unwritable_directory_as_another_user(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readonly")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        assert "cannot write" in pool.submit(_open_in_child, url_of_run(folder)).result(timeout=30)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may write anywhere")
+def test_unwritable_directory(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(UserError, match="cannot write"):
+        Database.open(url_of_run(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ATTACH DATABASE '/tmp/other.db' AS other",
+        "PRAGMA query_only = OFF",
+        "PRAGMA journal_mode = DELETE",
+        "PRAGMA writable_schema = ON",
+        "SELECT load_extension('x')",
+        "REPLACE INTO campaigns (name) VALUES ('x')",
+        "BEGIN IMMEDIATE",
+        "VACUUM INTO '/tmp/copy.db'",
+        "SELECT 1; SELECT 2",
+    ],
+)
+def test_refused_on_sqlite(database, statement):
+    with pytest.raises(UserError, match="SELECT"):
+        list(read_only_query(database.url, statement)[1])
+
+
+def test_harmless_pragma_is_answered(database):
+    columns, rows = read_only_query(database.url, "PRAGMA table_info(campaigns)")
+    assert "name" in columns
+    assert len(list(rows)) > 5
+
+
+def test_optuna_shares_the_database(database, sample):
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(storage=database.url)
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    again = Database.open(database.url)
+    with again.begin() as session:
+        campaign = sample.campaign(session).id
+        assert add_model(session, campaign).sequence == 0
+    again.dispose()

@@ -1,0 +1,126 @@
+"""``nearedge label`` and ``nearedge seeds``: files in, labelled files out, interrupted or not."""
+
+import pytest
+from ase.build import bulk
+from typer import Typer
+from typer.testing import CliRunner
+
+from nearedge.cli.label import label, parse_settings
+from nearedge.cli.seeds import densities, seeds
+from nearedge_db.errors import UserError
+from nearedge_services.oracles.xtb import XtbOracle
+from nearedge_services.structures.extxyz import labelled, read_structures, write_structures
+
+
+def invoke(command, *arguments):
+    app = Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    frames = []
+    for number in range(3):
+        atoms = bulk("C", "diamond", 3.567, cubic=True)
+        atoms.rattle(0.05, seed=number)
+        atoms.info["group"] = f"g{number}"
+        frames.append(atoms)
+    path = tmp_path / "in.extxyz"
+    write_structures(path, frames)
+    return path, frames
+
+
+def count_labels(monkeypatch):
+    calls = []
+    original = XtbOracle.label
+    monkeypatch.setattr(XtbOracle, "label", lambda self, atoms: calls.append(1) or original(self, atoms))
+    return calls
+
+
+def test_labels_every_frame(inputs, tmp_path):
+    path, _ = inputs
+    output = tmp_path / "out.extxyz"
+    result = invoke(label, path, "-o", output, "--set", "sigma_ev=0.5")
+    assert result.exit_code == 0, result.output
+    frames = read_structures(output)
+    assert [atoms.info["group"] for atoms in frames] == ["g0", "g1", "g2"]
+    assert all(labelled(atoms) for atoms in frames)
+
+
+def test_continues_where_it_stopped(inputs, tmp_path, monkeypatch):
+    path, frames = inputs
+    first, output = tmp_path / "first.extxyz", tmp_path / "out.extxyz"
+    write_structures(first, frames[:2])
+    invoke(label, first, "-o", output)
+    calls = count_labels(monkeypatch)
+    assert invoke(label, path, "-o", output).exit_code == 0
+    assert len(calls) == 1
+    assert len(read_structures(output)) == 3
+
+
+def test_refuses_to_mix_settings(inputs, tmp_path):
+    path, _ = inputs
+    output = tmp_path / "out.extxyz"
+    invoke(label, path, "-o", output)
+    result = invoke(label, path, "-o", output, "--set", "sigma_ev=0.5")
+    assert isinstance(result.exception, UserError)
+    assert len(read_structures(output)) == 3
+
+
+def test_keeps_the_good_frames_when_one_fails(inputs, tmp_path):
+    path, frames = inputs
+    frames[1].positions[1] = frames[1].positions[0] + 0.1
+    write_structures(path, frames)
+    output = tmp_path / "out.extxyz"
+    result = invoke(label, path, "-o", output)
+    assert result.exit_code == 1
+    assert "frame 1 failed: BadGeometry" in result.output
+    assert "2 of 3" in result.output
+    assert len(read_structures(output)) == 2
+
+
+def test_bad_input_is_a_user_error(inputs, tmp_path):
+    path, _ = inputs
+    output = tmp_path / "out.extxyz"
+    for arguments in (
+        (tmp_path / "absent.extxyz", "-o", output),
+        (path, "-o", output, "--oracle", "magic"),
+        (path, "-o", output, "--set", "nonsense=1"),
+        (path, "-o", output, "--set", "sigma_ev"),
+    ):
+        assert isinstance(invoke(label, *arguments).exception, UserError), arguments
+    assert not output.exists()
+
+
+def test_settings_are_read_as_yaml():
+    assert parse_settings(["a=1", "b=x", "c=0.5"]) == {"a": 1, "b": "x", "c": 0.5}
+
+
+def test_densities_spread_evenly():
+    assert densities("2.8", 2) == [2.8, 2.8]
+    assert densities("1.6:3.4", 3) == [1.6, 2.5, 3.4]
+    assert densities("1.6:3.4", 1) == [2.5]
+    for text in ("dense", "-1", "1:2:3", "0", "nan"):
+        with pytest.raises(UserError, match="density"):
+            densities(text, 1)
+
+
+def test_seeds_without_labels_go_on_and_repeat(tmp_path):
+    one, two = tmp_path / "one.extxyz", tmp_path / "two.extxyz"
+    arguments = ("--composition", "C8", "--density", "2:3", "--count", 2, "--seed", 7, "--no-label", "-o")
+    for _ in range(2):
+        result = invoke(seeds, *arguments, one)
+        assert result.exit_code == 0, result.output
+    invoke(seeds, *arguments, two)
+    assert [atoms.info["seed"] for atoms in read_structures(one)] == [7, 8]
+    assert one.read_text() == two.read_text()
+
+
+def test_seeds_are_labelled(tmp_path):
+    output = tmp_path / "seed.extxyz"
+    result = invoke(seeds, "--composition", "C8", "--density", "3.0", "--seed", 1, "-o", output)
+    assert result.exit_code == 0, result.output
+    (atoms,) = read_structures(output)
+    assert labelled(atoms)
+    assert atoms.info["group"] == "seed-1"

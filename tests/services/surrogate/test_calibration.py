@@ -1,0 +1,62 @@
+"""Intervals cover what they claim, and the expected distance is unbiased."""
+
+import numpy as np
+import pytest
+
+from nearedge_services.surrogate.calibration import IntervalScale, expected_distance, fit_excess
+
+
+def heteroscedastic(seed: int, size: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+    """Errors whose true standard deviation is sqrt((3 s)² + 0.2²) for the spread s."""
+    rng = np.random.default_rng(seed)
+    spread = rng.exponential(0.3, size)
+    return rng.normal(0, np.hypot(3 * spread, 0.2)), spread
+
+
+def test_covers_fresh_heteroscedastic_errors():
+    scale = IntervalScale.fit(*heteroscedastic(0))
+    errors, spread = heteroscedastic(1)
+    assert np.mean(scale.covers(errors, spread)) == pytest.approx(0.9, abs=0.02)
+    # not only on average: also where the members agree and where they do not
+    for part in (spread < 0.1, spread > 0.5):
+        assert np.mean(scale.covers(errors[part], spread[part])) == pytest.approx(0.9, abs=0.06)
+    assert scale.factor == pytest.approx(3, rel=0.3)
+
+
+def test_useless_spread_leaves_the_floor():
+    rng = np.random.default_rng(0)
+    scale = IntervalScale.fit(rng.normal(0, 2.0, 3000), rng.uniform(0, 1, 3000))
+    assert scale.std(0.0) == pytest.approx(2.0, rel=0.15)
+    assert scale.std(1.0) == pytest.approx(2.0, rel=0.15)
+
+
+def test_scale_follows_the_unit():
+    errors, spread = heteroscedastic(0)
+    one, thousand = IntervalScale.fit(errors, spread), IntervalScale.fit(1000 * errors, 1000 * spread)
+    assert thousand.factor == pytest.approx(one.factor)
+    assert thousand.floor == pytest.approx(1000 * one.floor)
+
+
+def test_members_that_agree_exactly_do_not_break_it():
+    errors = np.random.default_rng(0).normal(0, 1.0, 500)
+    assert np.mean(IntervalScale.fit(errors, np.zeros(500)).covers(errors, np.zeros(500))) == pytest.approx(
+        0.9, abs=0.01
+    )
+
+
+@pytest.mark.parametrize("errors", [[], [np.nan]])
+def test_nothing_to_fit_is_refused(errors):
+    with pytest.raises(ValueError, match="finite"):
+        IntervalScale.fit(errors, errors)
+
+
+def test_expected_distance_of_independent_errors_needs_the_whole_variance():
+    rng = np.random.default_rng(0)
+    remaining = rng.uniform(0, 0.03, (300, 1)) * rng.normal(size=(300, 120))
+    error = rng.normal(0, 0.01, (300, 120))
+    of_mean = np.sqrt(np.mean(remaining**2, axis=1))
+    true = np.sqrt(np.mean((remaining + error) ** 2, axis=1))
+    variance = np.full(300, 0.01**2)
+    assert fit_excess(of_mean, variance, true) == pytest.approx(1.0)
+    assert np.mean(expected_distance(of_mean, variance, 1.0) - true) == pytest.approx(0, abs=1e-4)
+    assert fit_excess(of_mean, variance, of_mean) == 0.0
