@@ -108,7 +108,7 @@ class Scorer(Agent):
 
         if relaxing.steps == 0:
             return atoms, 0.0
-        calculator: Any = self.models.get(potential).calculator()
+        calculator: Any = self.models.get(potential).calculator(members=1)
         if relaxing.spectral_weight_ev > 0:
             bias = SpectralBias(self.models.get(surrogate), target, relaxing.spectral_weight_ev)
             calculator = SumCalculator([calculator, bias])

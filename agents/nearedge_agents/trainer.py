@@ -13,10 +13,11 @@ from nearedge_agents.worker import LedgerWorker, Write
 from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
 from nearedge_db.store import add_model, get_model, labelled_structures, promote
+from nearedge_services.potential.errors import PotentialError
 from nearedge_services.registry.model_registry import ModelRegistry
 
 
-class TrainingDiverged(ArithmeticError):
+class TrainingDivergedError(ArithmeticError):
     """A training ended in numbers that are not finite."""
 
     retryable = False
@@ -34,7 +35,7 @@ class Trained:
 class Trainer(LedgerWorker):
     """Works on ``train`` tasks."""
 
-    failures = (TrainingDiverged,)
+    failures = (TrainingDivergedError,)
 
     def __init__(self, url: str, tracking_uri: str, experiment: str) -> None:
         super().__init__(url)
@@ -97,8 +98,8 @@ class Trainer(LedgerWorker):
         settings = kind.settings(**payload["settings"])
         try:
             model, metrics = kind.train(train, held_out, settings, payload["seed"], initial=parent)
-        except FloatingPointError as error:
-            raise TrainingDiverged(str(error)) from error
+        except (FloatingPointError, PotentialError) as error:
+            raise TrainingDivergedError(str(error)) from error
         metrics = {name: float(value) for name, value in metrics.items()}
         better = True
         if parent is not None:

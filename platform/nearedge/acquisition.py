@@ -57,7 +57,7 @@ def make_policy(name: str) -> Policy:
     return POLICIES[name]
 
 
-def rank(usefulness: Array, nearest: Array, diversity_scale: float) -> Array:
+def rank(usefulness: Array, nearest: Array, diversity_scale: float) -> npt.NDArray[np.intp]:
     """Order of candidates, most useful first, shape (C,) of indices.
 
     ``nearest`` is the fingerprint distance to the nearest structure that has or is getting a label: positive

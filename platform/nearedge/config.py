@@ -9,8 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from nearedge_db.errors import UserError
 
-POOLS = ("generator", "scorer", "labeler", "trainer")
-MODEL_KINDS = ("prior", "surrogate", "potential")
+PoolName = Literal["generator", "scorer", "labeler", "trainer"]
+ModelName = Literal["prior", "surrogate", "potential"]
+MODEL_KINDS: tuple[ModelName, ...] = ("prior", "surrogate", "potential")
 
 
 class Section(BaseModel):
@@ -76,6 +77,10 @@ class OracleConfig(Section):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+def _default_retraining() -> dict[ModelName, int]:
+    return {"surrogate": 12, "potential": 24}
+
+
 class ModelsConfig(Section):
     """Settings of the three models, each checked by the model's own settings class."""
 
@@ -84,9 +89,7 @@ class ModelsConfig(Section):
     potential: dict[str, Any] = Field(default_factory=dict)
     retrain: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Per model, what differs from the above when it is retrained in the loop (fewer steps from warm weights)."""
-    retrain_every: dict[Literal["prior", "surrogate", "potential"], int] = Field(
-        default_factory=lambda: {"surrogate": 12, "potential": 24}
-    )
+    retrain_every: dict[ModelName, int] = Field(default_factory=_default_retraining)
     """Per model, after how many new labels it is retrained; a model that is not named stays as it is."""
 
 
@@ -97,10 +100,10 @@ class GenerationConfig(Section):
     """Formula of a generated cell; default: the material's."""
     batch: int = Field(4, ge=1)
     """Structures per request."""
-    guidance_scale: Range = (2.0, 40.0)
+    guidance_scale: Range = (0.5, 10.0)
     relax_steps: int = Field(30, ge=0)
     """Relaxation steps on the potential before scoring."""
-    spectral_weight_ev: float = Field(0.0, ge=0)
+    spectral_weight_ev: float = Field(0.2, ge=0)
     """Weight (eV per unit of mismatch) of the spectral mismatch in the relaxation of guided candidates."""
     sampler: dict[str, Any] = Field(default_factory=dict)
     """Settings of the sampler (SamplerSettings)."""
@@ -157,8 +160,8 @@ class PoolConfig(Section):
     resources: dict[str, float] = Field(default_factory=dict)
 
 
-def _default_pools() -> dict[str, PoolConfig]:
-    sizes = {"generator": 1, "scorer": 1, "labeler": 2, "trainer": 2}
+def _default_pools() -> dict[PoolName, PoolConfig]:
+    sizes: dict[PoolName, int] = {"generator": 1, "scorer": 1, "labeler": 2, "trainer": 2}
     return {name: PoolConfig(size=size) for name, size in sizes.items()}
 
 
@@ -184,9 +187,7 @@ class CampaignConfig(Section):
     gate: GateConfig = GateConfig()
     acquisition: AcquisitionConfig = AcquisitionConfig()
     stop: StopConfig = StopConfig()
-    pools: dict[Literal["generator", "scorer", "labeler", "trainer"], PoolConfig] = Field(
-        default_factory=_default_pools
-    )
+    pools: dict[PoolName, PoolConfig] = Field(default_factory=_default_pools)
     ray: RayConfig = RayConfig()
     dir: Path | None = None
     """Run directory; default ``runs/<name>`` under the working directory."""
@@ -199,7 +200,7 @@ class CampaignConfig(Section):
     @classmethod
     def _fill_pools(cls, data: Any) -> Any:
         if isinstance(data, dict) and isinstance(data.get("pools"), dict):
-            filled = {name: pool.model_dump() for name, pool in _default_pools().items()}
+            filled: dict[str, Any] = {name: pool.model_dump() for name, pool in _default_pools().items()}
             for name, given in data["pools"].items():
                 filled[name] = {**filled.get(name, {}), **given} if isinstance(given, dict) else given
             data = {**data, "pools": filled}

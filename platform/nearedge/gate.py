@@ -42,7 +42,7 @@ class EnergyReference:
 
 @dataclass(frozen=True)
 class Measures:
-    """What the gate looks at: relative contact, over-coordinated share, density, energy, distance to known structures."""
+    """What the gate looks at; the contact is relative to the covalent radii, the last is a fingerprint distance."""
 
     contact: float
     overcoordinated_fraction: float

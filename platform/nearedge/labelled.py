@@ -40,6 +40,7 @@ class Labelled:
     structure_id: int
     label_id: int
     role: str
+    origin: str | None
     sequence: int
     spectral_distance: float | None
     energy_per_atom_ev: float

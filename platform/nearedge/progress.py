@@ -67,7 +67,7 @@ def _facts(conductor: "Conductor") -> dict[str, Any]:
         "labels": {
             "starting structures": (
                 sum(u.role is LabelRole.SEED for u in uses),
-                len(conductor.seeding._tasks),
+                conductor.seeding.count,
             ),
             "unguided": (labelling.baseline_labels, stop.baseline),
             "guided": (labelling.guided_labels, stop.labels),
@@ -77,14 +77,14 @@ def _facts(conductor: "Conductor") -> dict[str, Any]:
             "unguided": by_role[LabelRole.BASELINE],
             "guided": by_role[LabelRole.GUIDED],
         },
-        "doing": {name: _doing(name, pool.under_way, pool.size) for name, pool in conductor.pools.items()},
+        "doing": {name: _doing(pool.under_way, pool.size) for name, pool in conductor.pools.items()},
         "occupancy": {name: totals[name].occupancy if name in totals else 0.0 for name in conductor.pools},
         "waiting": len(conductor.scoring.waiting),
         "training": conductor.training.under_way,
     }
 
 
-def _doing(pool: str, under_way: list[Any], size: int) -> str:
+def _doing(under_way: list[Any], size: int) -> str:
     words = {
         "generate": "sampling",
         "score": "relaxing and scoring",
@@ -94,7 +94,6 @@ def _doing(pool: str, under_way: list[Any], size: int) -> str:
     if not under_way:
         return "idle"
     verbs = sorted({words.get(work.method, work.method.replace("_", " ")) for work in under_way})
-    del pool
     return f"{', '.join(verbs)} ({len(under_way)}/{size})"
 
 
@@ -103,9 +102,8 @@ def _table(name: str, facts: dict[str, Any]) -> Table:
     for column in ("", "doing", "occupancy"):
         table.add_column(column, justify="right" if column == "occupancy" else "left")
     for pool, doing in facts["doing"].items():
-        if pool == "trainer" and facts["training"]:
-            doing += ": " + ", ".join(facts["training"])
-        table.add_row(pool, doing, f"{facts['occupancy'][pool]:.0%}")
+        subject = ": " + ", ".join(facts["training"]) if pool == "trainer" and facts["training"] else ""
+        table.add_row(pool, doing + subject, f"{facts['occupancy'][pool]:.0%}")
     table.add_section()
     for role, (done, wanted) in facts["labels"].items():
         distances = facts["distances"][role]

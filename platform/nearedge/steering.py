@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import optuna
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
@@ -32,10 +32,12 @@ class Steering:
     """
 
     def __init__(self, config: CampaignConfig, url: str) -> None:
-        low, high = config.material.density_g_cm3
-        self.distributions = {
-            "density_g_cm3": FloatDistribution(low, high),
-            "guidance_scale": FloatDistribution(0.0, config.generation.guidance_scale[1]),
+        self.ranges = {
+            "density_g_cm3": config.material.density_g_cm3,
+            "guidance_scale": (0.0, config.generation.guidance_scale[1]),
+        }
+        self.distributions: dict[str, BaseDistribution] = {
+            name: FloatDistribution(low, high) for name, (low, high) in self.ranges.items()
         }
         self.guidance_low = config.generation.guidance_scale[0]
         arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
@@ -67,7 +69,7 @@ class Steering:
     ) -> None:
         """Add a trial measured by the oracle (1/eV); ``key`` makes it idempotent. Outside the ranges it is left out."""
         parameters = {"density_g_cm3": density_g_cm3, "guidance_scale": guidance_scale}
-        inside = all(d.low <= parameters[name] <= d.high for name, d in self.distributions.items())
+        inside = all(low <= parameters[name] <= high for name, (low, high) in self.ranges.items())
         if not inside or key in self._measured():
             return
         attributes = {"source": source, "key": key}

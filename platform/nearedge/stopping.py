@@ -19,7 +19,7 @@ class Standing:
     """Time spent on the campaign, earlier sessions included."""
 
 
-def reason_to_stop(standing: Standing, stop: StopConfig) -> str | None:
+def reason_to_stop(standing: Standing, stop: StopConfig) -> str | None:  # noqa: PLR0911 - one return a rule
     """Why the campaign is finished, or None. A label under way is waited for."""
     if stop.wall_minutes is not None and standing.minutes >= stop.wall_minutes:
         return f"wall time: {standing.minutes:.1f} of {stop.wall_minutes:g} minutes"

@@ -115,6 +115,9 @@ def test_seeds_without_labels_go_on_and_repeat(tmp_path):
     invoke(seeds, *arguments, two)
     assert [atoms.info["seed"] for atoms in read_structures(one)] == [7, 8]
     assert one.read_text() == two.read_text()
+    other_density = ("--composition", "C8", "--density", "2.2", "--seed", 7, "--no-label", "-o", one)
+    assert invoke(seeds, *other_density).exit_code == 0
+    assert [atoms.info["density_g_cm3"] for atoms in read_structures(one)] == [2.0, 3.0, 2.2]
 
 
 def test_seeds_are_labelled(tmp_path):

@@ -180,6 +180,7 @@ def _labelled(distance, density):
         structure_id=1,
         label_id=1,
         role="guided",
+        origin="guided",
         sequence=0,
         spectral_distance=distance,
         energy_per_atom_ev=-50.0,

@@ -24,7 +24,7 @@ CHAMPIONS = Path("models") / "champion"
 """Where a campaign keeps its best models, below its run directory."""
 
 
-def generate(  # noqa: PLR0917 — the command line names them
+def generate(
     composition: Annotated[str, typer.Option(help="What the cell holds, such as C64 or Si32C32.")],
     density: Annotated[str, typer.Option(help="g/cm³; FROM:TO spreads the structures over a range.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write (.extxyz).")],

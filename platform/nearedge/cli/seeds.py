@@ -1,11 +1,14 @@
 """``nearedge seeds``: melt-quenched, oracle-relaxed, labelled structures."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nearedge_db.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def seeds(
@@ -43,10 +46,10 @@ def seeds(
     cell = parse_composition(composition)
     method = make_oracle(oracle, parse_settings(settings or []))
     wanted = list(zip(range(seed, seed + count), densities(density, count), strict=True))
-    done = _made_already(output)
+    done, made_with = _made_already(output), method.settings_hash if labels else None
     failed = 0
     for number, value in track(wanted, description="making seeds", console=console):
-        if number in done:
+        if _key(number, cell.numbers, value, made_with) in done:
             continue
         try:
             atoms = (
@@ -80,9 +83,21 @@ def densities(text: str, count: int) -> list[float]:
     return [round(float(value), 6) for value in spread]
 
 
-def _made_already(output: Path) -> set[int]:
+def _made_already(output: Path) -> set[tuple]:
+    """Seed, atoms, density and settings of what is in OUTPUT: only the very same structure is skipped."""
     from nearedge_services.structures.extxyz import read_structures
 
     if not output.exists() or output.stat().st_size == 0:
         return set()
-    return {int(atoms.info["seed"]) for atoms in read_structures(output) if "seed" in atoms.info}
+    return {
+        _key(
+            atoms.info["seed"], atoms.numbers, atoms.info["density_g_cm3"], atoms.info.get("oracle_settings")
+        )
+        for atoms in read_structures(output)
+        if {"seed", "density_g_cm3"} <= atoms.info.keys()
+    }
+
+
+def _key(seed: int, numbers: "npt.NDArray", density_g_cm3: float, settings_hash: str | None) -> tuple:
+    settings = None if settings_hash is None else str(settings_hash)
+    return (int(seed), tuple(sorted(numbers.tolist())), round(float(density_g_cm3), 6), settings)

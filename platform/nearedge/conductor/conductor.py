@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nearedge.conductor.context import Context
@@ -11,7 +12,9 @@ from nearedge.conductor.proposing import Proposing
 from nearedge.conductor.scoring import Scoring
 from nearedge.conductor.seeding import Seeding
 from nearedge.conductor.training import Training
+from nearedge.config import PoolName
 from nearedge.stopping import Standing, reason_to_stop
+from nearedge_agents.agent import Agent
 from nearedge_agents.generator import Generator
 from nearedge_agents.labeler import Labeler
 from nearedge_agents.pool import Pool
@@ -45,13 +48,13 @@ class Conductor:
         self.proposing = Proposing(context, self._baseline_wanted, self._guided_wanted)
         self.scoring = Scoring(context, self.proposing, self.training)
         self.labelling = Labelling(context, self.scoring)
-        self.pools = {name: self._pool(name) for name in context.config.pools}
+        self.pools: dict[str, Pool] = {name: self._pool(name) for name in context.config.pools}
         self.seconds_before = self._earlier_seconds()
         self.started = time.monotonic()
         self._accounted = time.monotonic()
         self._stop_requested = False
 
-    def run(self, on_tick=lambda: None) -> tuple[str, bool]:  # noqa: ANN001
+    def run(self, on_tick: Callable[[], None] = lambda: None) -> tuple[str, bool]:
         """Stream until done or stopped; returns the reason, and whether the campaign is finished."""
         for pool in self.pools.values():
             pool.start()
@@ -95,7 +98,7 @@ class Conductor:
         self.labelling.drop_surplus()
         return reason_to_stop(self.standing(), self.context.config.stop)
 
-    def _tick(self, on_tick) -> None:  # noqa: ANN001
+    def _tick(self, on_tick: Callable[[], None]) -> None:
         if time.monotonic() - self._accounted >= ACCOUNT_EVERY_S:
             self._account()
             with self.context.database.session() as session:
@@ -122,8 +125,8 @@ class Conductor:
     def _earlier_seconds(self) -> float:
         with self.context.database.session() as session:
             totals = pool_totals(session, self.context.campaign_id)
-        sizes = self.context.config.pools
-        spent = [total.capacity_seconds / sizes[name].size for name, total in totals.items() if name in sizes]
+        sizes = {str(name): pool.size for name, pool in self.context.config.pools.items()}
+        spent = [total.capacity_seconds / sizes[name] for name, total in totals.items() if name in sizes]
         return max(spent, default=0.0)
 
     def _baseline_wanted(self) -> int:
@@ -141,9 +144,9 @@ class Conductor:
             return False
         return self.labelling.surplus() < acquisition.max_waiting
 
-    def _pool(self, name: str) -> Pool:
+    def _pool(self, name: PoolName) -> Pool:
         config = self.context.config
-        settings = config.pools[name]  # type: ignore[index]
+        settings = config.pools[name]
         options = {
             "num_cpus": settings.cpus,
             "num_gpus": settings.gpus,
@@ -152,11 +155,11 @@ class Conductor:
         }
         url = self.context.database.url
         oracle = (url, config.oracle.name, dict(config.oracle.settings))
-        made_of = {
+        made_of: dict[PoolName, tuple[type[Agent], tuple]] = {
             "generator": (Generator, ()),
             "scorer": (Scorer, ()),
             "labeler": (Labeler, oracle),
             "trainer": (Trainer, (url, self.tracking_uri, config.name)),
         }
         actor_class, args = made_of[name]
-        return Pool(name, actor_class, settings.size, options, args)  # type: ignore[arg-type]
+        return Pool(name, actor_class, settings.size, options, args)

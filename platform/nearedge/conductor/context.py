@@ -68,7 +68,7 @@ class Context:
 
     def refresh_champions(self) -> list[str]:
         """Read the champions from the database; returns the kinds that changed."""
-        changed = []
+        changed: list[str] = []
         with self.database.session() as session:
             rows = {kind: champion(session, self.campaign_id, kind) for kind in MODEL_KINDS}
         for kind, row in rows.items():

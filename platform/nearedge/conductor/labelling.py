@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from sqlalchemy.orm import Session
 
 from nearedge.acquisition import make_policy, rank
 from nearedge.chance import seed_for
@@ -12,7 +13,7 @@ from nearedge.conductor.tasks import TaskQueue
 from nearedge_agents.pool import Done, Work
 from nearedge_db.hashing import task_identity
 from nearedge_db.ledger import Task
-from nearedge_db.schema import Candidate
+from nearedge_db.schema import Candidate, Generation
 from nearedge_db.states import CandidateState, GenerationRole, LabelRole, TaskKind, TaskState
 from nearedge_db.store import (
     candidates,
@@ -201,7 +202,5 @@ class Labelling:
         self.since_best = guided[::-1].index(min(guided)) if guided else 0  # type: ignore[type-var]
 
 
-def _guidance_of(candidate: Candidate, session) -> float:  # noqa: ANN001
-    from nearedge_db.schema import Generation
-
+def _guidance_of(candidate: Candidate, session: Session) -> float:
     return float(session.get_one(Generation, candidate.generation_id).settings_json["guidance_scale"])

@@ -1,4 +1,4 @@
-"""The loop: give every free actor the most useful work there is, take what comes back, until there is a reason to stop."""
+"""The loop: every free actor gets the most useful work there is, until there is a reason to stop."""
 
 import time
 from collections.abc import Callable, Sequence

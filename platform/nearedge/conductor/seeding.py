@@ -47,6 +47,11 @@ class Seeding:
     _tasks: dict[int, Task] = field(default_factory=dict)
     _role: dict[int, dict] = field(default_factory=dict)
 
+    @property
+    def count(self) -> int:
+        """Starting structures asked for."""
+        return len(self._tasks)
+
     def start(self) -> None:
         """Enter all tasks into the ledger; those finished before are taken as they are."""
         tasks = self._own_structures() if self.starting else self._melt_quenches()

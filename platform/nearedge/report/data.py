@@ -12,7 +12,7 @@ from nearedge.labelled import Labelled, by_distance, of_role, read_labelled
 from nearedge.summary import CampaignSummary, require_campaign, summarise_labelled
 from nearedge_db.database import Database
 from nearedge_db.schema import Campaign, LabelRow, OracleSettings, Structure
-from nearedge_db.states import LabelRole
+from nearedge_db.states import LabelRole, StructureOrigin
 from nearedge_db.store import get_structure, to_atoms
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class ReportData:
     best_seed: Curve | None
     best_atoms: "Atoms | None"
     seed_spread: float | None
-    """Median distance between the spectra of two starting structures, 1/eV: the scale of the problem."""
+    """Median distance between two starting structures' spectra, 1/eV, frames on their way left out."""
     alignment: dict[str, Any] | None
     provenance: Provenance
 
@@ -114,6 +114,7 @@ def read_report(database: Database, campaign_name: str) -> ReportData:
         target = _target(campaign)
         guided = by_distance(of_role(labelled, LabelRole.GUIDED))
         seeds = by_distance(of_role(labelled, LabelRole.SEED))
+        finals = [one for one in seeds if one.origin != StructureOrigin.SEED_PATH.value]
         best = _curves(session, campaign.absorber, target, guided[:BEST_SHOWN])
         best_seed = _curves(session, campaign.absorber, target, seeds[:1])
         shown = (guided or seeds)[:1]
@@ -124,7 +125,7 @@ def read_report(database: Database, campaign_name: str) -> ReportData:
             best=best,
             best_seed=best_seed[0] if best_seed else None,
             best_atoms=to_atoms(get_structure(session, shown[0].structure_id)) if shown else None,
-            seed_spread=_spread(target, _curves(session, campaign.absorber, target, seeds)),
+            seed_spread=_spread(target, _curves(session, campaign.absorber, target, finals)),
             alignment=campaign.alignment_json,
             provenance=_provenance(session, campaign, labelled),
         )

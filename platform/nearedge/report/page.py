@@ -116,7 +116,7 @@ def _agreement(data: ReportData) -> str:
 
 
 def _spectra(data: ReportData) -> str:
-    missing = "There is no target on the oracle's axis yet: it is aligned when the starting structures are labelled."
+    missing = "There is no target yet: it is aligned when the starting structures are labelled."
     note = None
     if data.target is not None:
         low, high = data.target.window_ev

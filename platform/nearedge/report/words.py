@@ -1,5 +1,6 @@
 """The report in plain words: what was asked, what was found, how far theory and experiment agree."""
 
+from pathlib import Path
 from typing import Any
 
 from nearedge.report.data import ReportData
@@ -7,7 +8,7 @@ from nearedge.status import distance
 from nearedge_db.states import CampaignState, LabelRole
 
 NEAR, FAR = 0.5, 1.0
-"""Best distance over the typical distance between theory spectra: at most `NEAR` agrees, beyond `FAR` does not.
+"""Best distance over the typical one between theory spectra: up to `NEAR` agrees, beyond `FAR` does not.
 
 The starting structures span all densities, so a random one of them is already about 1 away from another."""
 
@@ -27,7 +28,7 @@ def asked(data: ReportData) -> str:
     oracle = f" by {data.provenance.oracle}" if data.provenance.oracle else ""
     return (
         f"Which structures of {composition}{between} have the {data.provenance.absorber} K-edge spectrum in "
-        f"{target.get('file', 'the target file')}{window}? "
+        f"{Path(target.get('file') or 'the target file').name}{window}? "
         f"{data.summary.labels.budget} guided structures may be labelled{oracle}."
     )
 
@@ -55,7 +56,8 @@ def found(data: ReportData) -> list[str]:
         sentences.append("There is no unguided baseline yet to compare with.")
     if data.seed_spread is not None:
         sentences.append(
-            f"For scale: the spectra of two starting structures typically differ by {distance(data.seed_spread)}."
+            "For scale: the spectra of two starting structures typically differ by "
+            f"{distance(data.seed_spread)}."
         )
     return sentences
 
@@ -66,7 +68,8 @@ def _state(data: ReportData) -> str:
     reason = f" ({summary.stop_reason})" if summary.stop_reason else ""
     if summary.state is CampaignState.FINISHED:
         return f"The campaign finished with {labels}{reason}."
-    return f"The campaign is not finished: {summary.state.value.lower()}{reason}, {labels}. All numbers are interim."
+    state = summary.state.value.lower()
+    return f"The campaign is not finished: {state}{reason}, {labels}. All numbers are interim."
 
 
 def _compared(ratio: float, other: str) -> str:
@@ -120,8 +123,9 @@ def agreement(data: ReportData) -> list[str]:
     spread, residual = record.get("theory_spread"), record.get("residual")
     if residual is not None and spread:
         sentences.append(
-            f"After that, the starting structures nearest to the experiment still miss it by "
-            f"{distance(residual)} × 10⁻³ per eV; two starting structures typically differ by {distance(spread)} from each other."
+            "After that, the starting structures nearest to the experiment still miss it by "
+            f"{distance(residual)} × 10⁻³ per eV; two starting structures typically differ by "
+            f"{distance(spread)} from each other."
         )
     best = data.summary.best_distance
     if best is None or not spread:
@@ -133,7 +137,8 @@ def agreement(data: ReportData) -> list[str]:
     )
     sentences.append(
         "Shift and scale were fitted to the starting structures, so part of the agreement is by "
-        "construction; instrument broadening, background and the oracle's approximations all count as distance."
+        "construction; instrument broadening, background and the oracle's approximations all count as "
+        "distance."
     )
     return sentences
 
@@ -158,7 +163,8 @@ def _verdict(share: float) -> str:
     if share <= FAR:
         return (
             "That is nearer than theory's structures are to one another, but not by much: the structure "
-            "explains the main features, and what is left is not resolved. Read the recovered properties as tendencies."
+            "explains the main features, and what is left is not resolved. Read the recovered properties "
+            "as tendencies."
         )
     return (
         "That is further than theory's structures are from one another: no structure found explains the "

@@ -24,11 +24,11 @@ class PriorSettings(BaseModel):
         default=3e-3, gt=0, description="peak learning rate of AdamW, cosine decay to zero"
     )
     warm_learning_rate: float = Field(
-        1e-3, gt=0, description="the same when the training starts from a prior"
+        default=1e-3, gt=0, description="the same when the training starts from a prior"
     )
     weight_decay: float = Field(default=1e-3, ge=0)
     warmup_steps: int = Field(
-        100, ge=0, description="steps of linear warm-up, at most a tenth of the training"
+        default=100, ge=0, description="steps of linear warm-up, at most a tenth of the training"
     )
     gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(
@@ -41,10 +41,10 @@ class PriorSettings(BaseModel):
         default=0.2, gt=0, description="median of the noise levels seen in training, Å"
     )
     sigma_spread: float = Field(
-        0.7, gt=0, description="standard deviation of the logarithm of the noise level"
+        default=0.7, gt=0, description="standard deviation of the logarithm of the noise level"
     )
     position_jitter_a: float = Field(
-        0.0, ge=0, description="noise added to the training positions themselves, Å"
+        default=0.0, ge=0, description="noise added to the training positions themselves, Å"
     )
 
     energy_temperature_ev: float = Field(
@@ -85,7 +85,7 @@ class SamplerSettings(BaseModel):
     )
     start_jitter_a: float = Field(default=0.8, ge=0, description="jitter about the lattice sites, Å")
     max_atoms_per_batch: int = Field(
-        1024, ge=1, description="atoms denoised together, one structure at least"
+        default=1024, ge=1, description="atoms denoised together, one structure at least"
     )
 
     @model_validator(mode="after")

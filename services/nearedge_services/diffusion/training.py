@@ -22,7 +22,7 @@ Progress = Callable[[float, dict[str, float]], None]
 REPORT_EVERY = 50
 
 
-def train_prior(  # noqa: PLR0917 — every trainer has this signature
+def train_prior(
     train: Sequence[Atoms],
     held_out: Sequence[Atoms],
     settings: PriorSettings,

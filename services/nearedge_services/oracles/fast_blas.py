@@ -1,7 +1,7 @@
 """Gives tblite a fast BLAS: its wheel carries the reference BLAS, which takes twice as long.
 
 PyTorch's CPU library exports MKL's BLAS under the standard names on x86-64 Linux. Loaded into the global
-symbol scope before tblite, it serves tblite's calls too. Energies agree to about 1e-9 eV. Measured on 64
+symbol scope before tblite, it serves tblite's calls too. Energies agree within 1e-6 eV (tested). Measured on 64
 carbon atoms, one core: 1.45 s with the reference BLAS, 0.78 s with MKL.
 """
 

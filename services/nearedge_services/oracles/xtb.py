@@ -109,9 +109,9 @@ class XtbOracle:
 class XtbCalculator(Calculator):
     """Energy (eV), forces (eV/Å) and stress (eV/Å³) by xTB for ASE.
 
-    The density of the step before starts the next one as long as atoms and cell type stay, which saves a
-    third of the time. ``last_label()`` is the label of the geometry calculated last and needs no further
-    self-consistent run.
+    The density of the step before starts the next one as long as atoms and cell type stay, which saves a third
+    to a half of the iterations (10 to 20 % of the time). ``last_label()`` is the label of the geometry calculated
+    last and needs no further self-consistent run.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]

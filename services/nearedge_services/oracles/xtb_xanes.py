@@ -18,7 +18,7 @@ from scipy.special import log_expit, logsumexp
 
 Array = npt.NDArray[np.float64]
 
-#: Orbitals emptier than this contribute nothing that single precision could show.
+#: Orbitals with fewer holes than this contribute nothing that single precision could show.
 _NEGLIGIBLE = 1e-7
 
 

@@ -14,7 +14,6 @@ _HOME = {
     "PotentialSettings": "settings",
     "Relaxation": "relax",
     "evaluate_potential": "evaluation",
-    "relax": "relax",
     "relax_batch": "relax",
     "train_potential": "training",
 }

@@ -36,7 +36,9 @@ class TrainingSet:
 
 
 def labelled_frames(structures: Sequence["Atoms"], max_force_ev_per_a: float = np.inf) -> list["Atoms"]:
-    """Those frames whose forces are bounded; UserError for a frame without finite energy and forces, or none left."""
+    """Those frames whose forces are bounded; UserError for a frame without finite energy and forces, or
+    none left.
+    """
     for index, atoms in enumerate(structures):
         energy, forces = atoms.info.get("REF_energy"), atoms.arrays.get("REF_forces")
         if energy is None or forces is None or not (np.isfinite(energy) and np.isfinite(forces).all()):
@@ -84,7 +86,9 @@ def training_set(
 
 
 def bootstrap(groups: Sequence[str], rng: np.random.Generator) -> list[int]:
-    """Indices of the frames of as many groups as there are, drawn with replacement; all frames for fewer than 5."""
+    """Indices of the frames of as many groups as there are, drawn with replacement; all frames for fewer
+    than 5.
+    """
     names = list(dict.fromkeys(groups))
     if len(names) < 5:
         return list(range(len(groups)))

@@ -6,7 +6,9 @@ class PotentialError(Exception):
 
 
 class NonFiniteForces(PotentialError):  # noqa: N818 - names the outcome
-    """Energy or forces came out as NaN or infinite: the geometry is outside what any force field can describe."""
+    """Energy or forces came out as NaN or infinite: the geometry is outside what any force field can
+    describe.
+    """
 
 
 class TrainingDiverged(PotentialError):  # noqa: N818

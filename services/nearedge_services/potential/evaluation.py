@@ -19,7 +19,9 @@ _SMALLEST_SPREAD = 1e-9
 
 @dataclass(frozen=True)
 class _Errors:
-    """Errors and raw spreads: per structure energy (S,) eV/atom; per atom force, root mean square component, eV/Å."""
+    """Errors and raw spreads: per structure energy (S,) eV/atom; per atom force, root mean square
+    component, eV/Å.
+    """
 
     energy: npt.NDArray[np.float64]
     energy_spread: npt.NDArray[np.float64]
@@ -32,10 +34,11 @@ def evaluate_potential(potential: Potential, held_out: Sequence["Atoms"]) -> dic
     """Held-out metrics of the committee mean.
 
     `force_rmse_ev_per_a` and `force_mae_ev_per_a` over components; `energy_mae_ev_per_atom` and
-    `energy_rmse_ev_per_atom` of the total energies; `energy_residual_ev_per_atom` is the mean absolute error after
-    the mean error is taken away, which is what ranking needs. `force_spread_correlation` (Spearman, over atoms) tells whether
-    the committee disagrees where it is wrong; `force_coverage_90` is the share of atoms whose error lies within
-    1.645 calibrated standard deviations. Raises UserError for missing labels and unknown elements.
+    `energy_rmse_ev_per_atom` of the total energies; `energy_residual_ev_per_atom` is the mean absolute
+    error after the mean error is taken away, which is what ranking needs. `force_spread_correlation`
+    (Spearman, over atoms) tells whether the committee disagrees where it is wrong; `force_coverage_90` is
+    the share of atoms whose error lies within 1.645 calibrated standard deviations. Raises UserError for
+    missing labels and unknown elements.
     """
     errors = _errors(potential, held_out)
     calibrated = potential.calibration.force * errors.force_spread
@@ -55,8 +58,8 @@ def evaluate_potential(potential: Potential, held_out: Sequence["Atoms"]) -> dic
 def calibrate(potential: Potential, held_out: Sequence["Atoms"]) -> Calibration:
     """Factors by which the raw spread must be multiplied for its mean square to equal that of the errors.
 
-    The same idea as temperature scaling of a Gaussian: the maximum-likelihood factor for errors proportional to
-    the spread. A committee of one has no spread and keeps the factor 1.
+    The same idea as temperature scaling of a Gaussian: the maximum-likelihood factor for errors
+    proportional to the spread. A committee of one has no spread and keeps the factor 1.
     """
     if len(potential.members) == 1:
         return Calibration()

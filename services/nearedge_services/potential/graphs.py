@@ -91,7 +91,9 @@ def collate(graphs: Sequence[Graph], device: torch.device) -> dict[str, torch.Te
 
 
 def chunks(graphs: Sequence[Graph], max_atoms: int) -> list[list[int]]:
-    """Indices of consecutive graphs, cut so that no chunk has more than `max_atoms` atoms (or is a single graph)."""
+    """Indices of consecutive graphs, cut so that no chunk has more than `max_atoms` atoms (or is a single
+    graph).
+    """
     result: list[list[int]] = []
     filled = max_atoms + 1
     for index, graph in enumerate(graphs):

@@ -10,10 +10,11 @@ from nearedge_services.potential.settings import Architecture
 
 
 def build_network(architecture: Architecture, seed: int) -> torch.nn.Module:
-    """A `ScaleShiftMACE` in float32 with initial weights drawn from `seed`; torch's global generator is left alone.
+    """A `ScaleShiftMACE` in float32 with initial weights drawn from `seed`; torch's global generator is
+    left alone.
 
-    The elements' own energies are kept outside of the network, in float64: they are a thousand times larger than
-    the differences that matter.
+    The elements' own energies are kept outside of the network, in float64: they are a thousand times larger
+    than the differences that matter.
     """
     modules = mace_modules()
     from e3nn import o3
@@ -51,7 +52,9 @@ def build_network(architecture: Architecture, seed: int) -> torch.nn.Module:
 
 @dataclass(frozen=True)
 class Output:
-    """Interaction energies (B,) and per atom (N,), eV, without the elements' own energies; forces (N,3), eV/Å."""
+    """Interaction energies (B,) and per atom (N,), eV, without the elements' own energies; forces (N,3),
+    eV/Å.
+    """
 
     energies: torch.Tensor
     atom_energies: torch.Tensor

@@ -63,7 +63,9 @@ class CommitteeOutput:
         return float(self.energies.std(ddof=1)) / atoms if members > 1 else 0.0
 
     def force_spread(self) -> npt.NDArray[np.float64]:
-        """Root mean square over directions of the members' standard deviation, (N,) eV/Å; 0 for one member."""
+        """Root mean square over directions of the members' standard deviation, (N,) eV/Å; 0 for one
+        member.
+        """
         if len(self.forces) == 1:
             return np.zeros(self.forces.shape[1])
         return np.asarray(np.sqrt(self.forces.var(axis=0, ddof=1).mean(axis=-1)))
@@ -100,7 +102,9 @@ class Potential:
         return tuple(chemical_symbols[z] for z in self.architecture.elements)
 
     def graph(self, atoms: "Atoms") -> Graph:
-        """Neighbours within the cutoff; UserError for an unknown element, NonFiniteForces for broken geometry."""
+        """Neighbours within the cutoff; UserError for an unknown element, NonFiniteForces for broken
+        geometry.
+        """
         return graph_of(atoms, self.architecture.elements, self.architecture.cutoff_a)
 
     def own_energy(self, numbers: npt.NDArray[np.int64]) -> float:
@@ -151,7 +155,9 @@ class Potential:
         ]
 
     def calculator(self, members: int | None = None) -> "PotentialCalculator":
-        """An ASE calculator over the first `members` networks; one of them halves the cost and knows no spread."""
+        """An ASE calculator over the first `members` networks; one of them halves the cost and knows no
+        spread.
+        """
         from nearedge_services.potential.calculator import PotentialCalculator
 
         return PotentialCalculator(self, members)

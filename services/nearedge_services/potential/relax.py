@@ -54,9 +54,19 @@ class Relaxation:
         return self.status is RelaxationStatus.CONVERGED
 
 
+@dataclass(frozen=True)
+class _Limits:
+    """When a relaxation ends, and how far it goes in one step."""
+
+    steps: int
+    fmax_ev_per_a: float
+    max_displacement_a: float
+    max_step_a: float
+
+
 class _Fire:
-    """One structure under FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) with ASE's parameters, the step
-    of every atom capped."""
+    """One structure under FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) with ASE's parameters,
+    the step of every atom capped."""
 
     def __init__(self, positions: Array, max_step_a: float) -> None:
         self.start = positions.copy()
@@ -100,14 +110,15 @@ def relax(
     calculator: "Calculator",
     steps: int = 50,
     fmax_ev_per_a: float = 0.1,
+    *,
     max_displacement_a: float = 3.0,
     max_step_a: float = 0.1,
 ) -> Relaxation:
     """Relax the atoms of one structure in its fixed cell by FIRE with any ASE calculator.
 
-    Give `ase.calculators.mixing.SumCalculator([potential.calculator(), SpectralBias(…)])` to relax towards a target
-    spectrum. It ends when the largest force is below `fmax_ev_per_a` (eV/Å), after `steps` steps, or as soon as an
-    atom is further than `max_displacement_a` (Å) from its start. The input is not changed.
+    Give `ase.calculators.mixing.SumCalculator([potential.calculator(), SpectralBias(…)])` to relax towards
+    a target spectrum. It ends when the largest force is below `fmax_ev_per_a` (eV/Å), after `steps` steps,
+    or as soon as an atom is further than `max_displacement_a` (Å) from its start. The input is not changed.
 
     Raises NonFiniteForces when the calculator gives an energy or a force that is not finite.
     """
@@ -119,7 +130,7 @@ def relax(
             (float(a.get_potential_energy()), np.asarray(a.get_forces(), dtype=float)) for a in structures
         ]
 
-    return _relax([atoms], evaluate, steps, fmax_ev_per_a, max_displacement_a, max_step_a)[0]
+    return _relax([atoms], evaluate, _Limits(steps, fmax_ev_per_a, max_displacement_a, max_step_a))[0]
 
 
 def relax_batch(
@@ -127,30 +138,26 @@ def relax_batch(
     potential: "Potential",
     steps: int = 50,
     fmax_ev_per_a: float = 0.1,
+    *,
     max_displacement_a: float = 3.0,
     max_step_a: float = 0.1,
     members: int | None = None,
 ) -> list[Relaxation]:
-    """As `relax`, for several structures whose forces come from one call of the potential (its first `members`)."""
+    """As `relax`, for several structures whose forces come from one call of the potential (its first
+    `members`).
+    """
 
     def evaluate(moving: list["Atoms"]) -> list[tuple[float, Array]]:
         outputs = potential.evaluate(moving, members)
         return [(float(output.energies.mean()), output.forces.mean(axis=0)) for output in outputs]
 
-    return _relax(structures, evaluate, steps, fmax_ev_per_a, max_displacement_a, max_step_a)
+    return _relax(structures, evaluate, _Limits(steps, fmax_ev_per_a, max_displacement_a, max_step_a))
 
 
-def _relax(
-    structures: Sequence["Atoms"],
-    evaluate: Evaluate,
-    steps: int,
-    fmax: float,
-    max_displacement_a: float,
-    max_step_a: float,
-) -> list[Relaxation]:
-    moving = [_Fire(atoms.positions, max_step_a) for atoms in structures]
+def _relax(structures: Sequence["Atoms"], evaluate: Evaluate, limits: _Limits) -> list[Relaxation]:
+    moving = [_Fire(atoms.positions, limits.max_step_a) for atoms in structures]
     results: dict[int, Relaxation] = {}
-    for step in range(steps + 1):
+    for step in range(limits.steps + 1):
         open_ones = [index for index in range(len(structures)) if index not in results]
         if not open_ones:
             break
@@ -158,40 +165,40 @@ def _relax(
         for index, atoms, (energy, forces) in zip(open_ones, current, evaluate(current), strict=True):
             if not (np.isfinite(energy) and np.isfinite(forces).all()):
                 raise NonFiniteForces(f"energy or forces are not finite after {step} relaxation steps")
-            status = _advance(moving[index], forces, fmax, max_displacement_a, last=step == steps)
+            status = _advance(moving[index], forces, limits, last=step == limits.steps)
             if status is not None:
-                results[index] = _result(moving[index].start, atoms, step, status, energy, forces)
+                results[index] = Relaxation(
+                    atoms=_moved(atoms, atoms.positions),
+                    steps=step,
+                    status=status,
+                    energy_ev=energy,
+                    max_force_ev_per_a=_largest(forces),
+                    rms_displacement_a=_rms(atoms.positions - structures[index].positions),
+                )
     return [results[index] for index in range(len(structures))]
 
 
-def _advance(
-    fire: _Fire, forces: Array, fmax: float, max_displacement_a: float, last: bool
-) -> RelaxationStatus | None:
+def _advance(fire: _Fire, forces: Array, limits: _Limits, last: bool) -> RelaxationStatus | None:
     """Take one step unless the structure is at its end, whose status is returned."""
-    if float(np.linalg.norm(forces, axis=1).max(initial=0.0)) <= fmax:
+    if _largest(forces) <= limits.fmax_ev_per_a:
         return RelaxationStatus.CONVERGED
     if last:
         return RelaxationStatus.OUT_OF_STEPS
     fire.step(forces)
-    return RelaxationStatus.EXPLODED if float(fire.displacement().max()) > max_displacement_a else None
+    exploded = float(fire.displacement().max(initial=0.0)) > limits.max_displacement_a
+    return RelaxationStatus.EXPLODED if exploded else None
 
 
 def _moved(atoms: "Atoms", positions: Array) -> "Atoms":
+    """A copy without calculator at other positions."""
     copy = atoms.copy()
     copy.positions = positions
     return copy
 
 
-def _result(
-    start: Array, atoms: "Atoms", steps: int, status: RelaxationStatus, energy: float, forces: Array
-) -> Relaxation:
-    bare = _moved(atoms, atoms.positions)
-    displacement = np.linalg.norm(atoms.positions - start, axis=1)
-    return Relaxation(
-        atoms=bare,
-        steps=steps,
-        status=status,
-        energy_ev=energy,
-        max_force_ev_per_a=float(np.linalg.norm(forces, axis=1).max(initial=0.0)),
-        rms_displacement_a=float(np.sqrt(np.mean(displacement**2))),
-    )
+def _largest(vectors: Array) -> float:
+    return float(np.linalg.norm(vectors, axis=1).max(initial=0.0))
+
+
+def _rms(vectors: Array) -> float:
+    return float(np.sqrt(np.mean(np.sum(vectors**2, axis=1))))

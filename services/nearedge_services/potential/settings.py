@@ -18,7 +18,8 @@ class Architecture(BaseModel):
     """Unit of the network's output, eV, chosen so that an untrained network has forces of a sensible size."""
     message_norm: float = Field(gt=0)
     """By what the sum over neighbours is divided: the square root of their mean number, as for a sum of
-    independent terms. MACE's own choice, the number itself, starts with features so small that training is slow."""
+    independent terms. MACE's own choice, the number itself, starts with features so small that training is
+    slow."""
     cutoff_a: float = Field(gt=0)
     channels: int = Field(gt=0)
     max_ell: int = Field(ge=0, le=3)
@@ -28,17 +29,18 @@ class Architecture(BaseModel):
     radial_layers: tuple[int, ...]
     readout_channels: int = Field(gt=0)
     core_repulsion: bool
-    """Add the Ziegler–Biersack–Littmark repulsion between atoms closer than their covalent radii."""
+    """Add the Ziegler–Biersack–Littmark repulsion between atoms closer than their covalent radii.
+    """
 
 
 class PotentialSettings(BaseModel):
-    """Settings of `train_potential`. A step sees `batch_structures` structures; two passes over the labels, energies
-    and forces, make its loss."""
+    """Settings of `train_potential`. A step sees `batch_structures` structures; two passes over the labels,
+    energies and forces, make its loss."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     members: int = Field(default=2, ge=1)
-    """Networks in the committee; they differ by their initial weights and by the groups they are trained on."""
+    """Networks in the committee; they differ by their initial weights and by the groups they see."""
     cutoff_a: float = Field(default=4.0, gt=0)
     """Range of one message, Å."""
     channels: int = Field(default=16, gt=0)

@@ -42,17 +42,19 @@ def train_potential(
     held_out: Sequence["Atoms"],
     settings: PotentialSettings,
     seed: int,
+    *,
     initial: Potential | None = None,
     progress: Progress | None = None,
 ) -> tuple[Potential, dict[str, float]]:
-    """A committee trained on labelled structures, with its held-out metrics (those of the training set without any).
+    """A committee trained on labelled structures, with its held-out metrics (those of the training set
+    without any).
 
-    With `initial` the networks start from its weights, keep its architecture and take `settings.warm_steps` steps;
-    the elements' own energies are fitted again. `progress(fraction, metrics)` is called some fifty times a member.
-    The spread is calibrated on the held-out structures.
+    With `initial` the networks start from its weights, keep its architecture and take `settings.warm_steps`
+    steps; the elements' own energies are fitted again. `progress(fraction, metrics)` is called some fifty
+    times a member. The spread is calibrated on the held-out structures.
 
-    Raises UserError for missing labels or for elements that `initial` does not know, TrainingDiverged when the loss
-    does not stay finite.
+    Raises UserError for missing labels or for elements that `initial` does not know, TrainingDiverged when
+    the loss does not stay finite.
     """
     frames = labelled_frames(train, settings.max_force_ev_per_a)
     architecture, data = _prepare(frames, settings, initial)
@@ -64,7 +66,14 @@ def train_potential(
             network.load_state_dict(initial.members[member].state_dict())
         report = _part_of(progress, member, count)
         losses.append(
-            _train_member(network, data, settings, initial is not None, _member_seed(seed, member), report)
+            _train_member(
+                network,
+                data,
+                settings,
+                warm=initial is not None,
+                seed=_member_seed(seed, member),
+                report=report,
+            )
         )
         members.append(network)
     potential = Potential(architecture, members)
@@ -136,6 +145,7 @@ def _train_member(
     network: torch.nn.Module,
     data: TrainingSet,
     settings: PotentialSettings,
+    *,
     warm: bool,
     seed: int,
     report: Progress,
@@ -217,10 +227,11 @@ def _centre(network: torch.nn.Module, data: TrainingSet) -> None:
         with torch.no_grad():
             energies = network(collate(graphs, device), compute_force=False)["interaction_energy"]
         errors.append(data.energies_per_atom[chosen].to(device) - energies / sizes)
-    network.scale_shift.shift.add_(torch.cat(errors).mean())
+    shift = network.get_buffer("scale_shift.shift")
+    shift.add_(torch.cat(errors).mean())
 
 
 @torch.no_grad()
-def _average(average: list[torch.Tensor], weights: list[torch.Tensor], decay: float) -> None:
+def _average(average: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], decay: float) -> None:
     for mean, value in zip(average, weights, strict=True):
         mean.mul_(decay).add_(value.detach(), alpha=1 - decay)

@@ -11,7 +11,9 @@ _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_
 
 @cache
 def mlflow_module() -> ModuleType:
-    """The package ``mlflow`` with ``mlflow.pyfunc``, imported once; a variable that is already set is respected."""
+    """The package ``mlflow`` with ``mlflow.pyfunc``, imported once; a variable that is already set is
+    respected.
+    """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():

@@ -51,12 +51,14 @@ class ModelRegistry:
 
     Example:
         registry = ModelRegistry("sqlite:///runs/mlflow.db", "carbon")
-        model = registry.record_training("potential", folder, {"steps": 800}, {"force_rmse_ev_per_a": 0.4}, "ab12")
-        registry.promote("potential", model.version)
+        model = registry.record_training("potential", folder, {"steps": 800}, {"force_rmse_ev_per_a": 0.4},
+        "ab12") registry.promote("potential", model.version)
     """
 
     def __init__(self, tracking_uri: str, experiment: str, artifact_location: str | None = None) -> None:
-        """Artifacts go to `artifact_location`, by default the folder `mlflow-artifacts` beside a local SQLite store."""
+        """Artifacts go to `artifact_location`, by default the folder `mlflow-artifacts` beside a local
+        SQLite store.
+        """
         self.tracking_uri = tracking_uri
         self.experiment = experiment
         self.artifact_location = artifact_location or _beside(tracking_uri)
@@ -76,13 +78,15 @@ class ModelRegistry:
         parameters: Mapping[str, Any],
         metrics: Mapping[str, float],
         dataset_hash: str,
+        *,
         artifacts: Sequence[str | Path] = (),
         tags: Mapping[str, str] | None = None,
     ) -> RegisteredModel:
         """One finished training as a run with a registered model version; the champion does not change.
 
-        `model_folder` is what the model's `save` wrote; `artifacts` are further files or folders to keep. Metrics
-        that are not finite are refused with UserError, as is an unknown kind. A failure marks the run FAILED.
+        `model_folder` is what the model's `save` wrote; `artifacts` are further files or folders to keep.
+        Metrics that are not finite are refused with UserError, as is an unknown kind. A failure marks the
+        run FAILED.
         """
         name = registered_name(kind)
         broken = [key for key, value in metrics.items() if not _is_finite(value)]
@@ -98,7 +102,7 @@ class ModelRegistry:
         status = "FAILED"
         try:
             self._log(run_id, parameters, metrics, dataset_hash, artifacts)
-            version = self._register(name, kind, run, Path(model_folder), metrics, all_tags)
+            version = self._register(kind, run, Path(model_folder), metrics, all_tags)
             status = "FINISHED"
         finally:
             self._client.set_terminated(run_id, status)
@@ -147,13 +151,13 @@ class ModelRegistry:
 
     def _register(
         self,
-        name: str,
         kind: str,
         run: Any,
         folder: Path,
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
     ) -> int:
+        name = registered_name(kind)
         with tempfile.TemporaryDirectory() as scratch:
             packed = save_pyfunc(Path(scratch) / _MODEL_PATH, kind, folder, dict(metrics))
             self._client.log_artifacts(run.info.run_id, str(packed), _MODEL_PATH)
@@ -206,7 +210,9 @@ class ModelRegistry:
         return int(aliases[CHAMPION]) if CHAMPION in aliases else None
 
     def promote(self, kind: str, version: int) -> None:
-        """Make a version the champion; promoting the champion again changes nothing. UserError for no such version."""
+        """Make a version the champion; promoting the champion again changes nothing. UserError for no such
+        version.
+        """
         current = self.champion(kind)
         self._require(kind, version)
         if current == version:
@@ -217,7 +223,9 @@ class ModelRegistry:
         )
 
     def rollback(self, kind: str) -> int:
-        """Make the previous champion the champion again and return its version; UserError when there was none."""
+        """Make the previous champion the champion again and return its version; UserError when there was
+        none.
+        """
         current, history = self.champion(kind), self._history(kind)
         if current is None or not history:
             raise UserError(
@@ -256,7 +264,8 @@ class ModelRegistry:
         return known[version]
 
     def download(self, kind: str, version: int | str, folder: str | Path) -> Path:
-        """Copy the model folder of a version (a number, or an alias such as "champion") to `folder` and return it.
+        """Copy the model folder of a version (a number, or an alias such as "champion") to `folder` and
+        return it.
 
         An existing `folder` is replaced. UserError when there is no such version or alias.
         """

@@ -27,8 +27,8 @@ _PACKAGES = {
 def save_pyfunc(target: Path, kind: str, model_folder: Path, metrics: dict[str, float]) -> Path:
     """Write the pyfunc folder `target` for the model in `model_folder`, and return it.
 
-    The metrics of the training are kept beside the weights as `metrics.json`. Raises UserError when the folder
-    has no model or holds files other than safetensors and JSON.
+    The metrics of the training are kept beside the weights as `metrics.json`. Raises UserError when the
+    folder has no model or holds files other than safetensors and JSON.
     """
     _check(model_folder)
     mlflow = mlflow_module()

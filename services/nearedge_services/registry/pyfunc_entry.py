@@ -1,10 +1,12 @@
-"""The code MLflow runs when it loads a registered model: `mlflow.pyfunc.load_model("models:/nearedge-…@champion")`.
+"""The code MLflow runs when it loads a registered model:
+`mlflow.pyfunc.load_model("models:/nearedge-…@champion")`.
 
 A model predicts on a DataFrame (or a list of records) with one structure a row:
 
 - `numbers`: list of N atomic numbers; `cell`: 3 × 3 list, Å; `positions`: N × 3 list, Å (not for the prior).
 - potential → `energy_ev`, `energy_std_ev_per_atom`, `forces_ev_per_a` (N × 3), `max_force_std_ev_per_a`.
-- surrogate, with an optional column `absorber` (by default the first it knows) → `energies_ev` (G), `cell_mean`
+- surrogate, with an optional column `absorber` (by default the first it knows) → `energies_ev` (G),
+  `cell_mean`
   (G, 1/eV, area-normalised) and `cell_mean_std` (G, calibrated).
 - prior, with an optional column `seed` (by default the row's position) → `numbers`, `cell`, `positions`.
 """
@@ -115,7 +117,7 @@ def _prior(folder: str) -> Table:
                 "cell": atoms.cell.array.tolist(),
                 "positions": atoms.positions.tolist(),
             }
-            for atoms in sample(prior, _structures(table), SamplerSettings(), seeds)
+            for atoms in sample(prior, _structures(table), SamplerSettings(max_atoms_per_batch=1024), seeds)
         )
 
     return predict

@@ -27,7 +27,7 @@ class _PairsOnce(CutoffNeighbourhood):
     """Finds the pairs once an evaluation, and leaves out the third side of each triplet.
 
     matscipy searches twice and looks the third side up in a Python loop, although the energy and the forces
-    of this potential never use it: that loop would take most of the time. Pairs beyond the reach of their own
+    of this potential never use it: that costs nearly half of the time. Pairs beyond the reach of their own
     elements, where the potential is zero, go at once.
     """
 

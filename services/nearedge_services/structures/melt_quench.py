@@ -28,7 +28,7 @@ class MeltQuenchError(RuntimeError):
 
 
 class MeltQuenchSettings(BaseModel):
-    """How to melt and to quench. The defaults take 2 to 3 s for 32 atoms on one core."""
+    """How to melt and to quench. The defaults take about 2 s for 32 atoms on one core."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -131,9 +131,7 @@ def _langevin(
 
 
 def _check_temperature(temperature_k: float, melt_k: float) -> None:
-    """A cell at more than ten times the melt's temperature has exploded (fresh overlaps release about
-    three).
-    """
+    """A cell at more than ten times the melt's temperature has exploded."""
     if not temperature_k < 10 * melt_k:
         raise MeltQuenchError(f"the melt-quench exploded: {temperature_k:.0f} K in a melt of {melt_k:.0f} K")
 

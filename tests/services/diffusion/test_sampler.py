@@ -107,7 +107,7 @@ def test_scales_survive_the_division_into_batches():
 
 def test_failed_structures_are_named_and_the_others_kept():
     cells, seeds = [cell(4), cell(5), cell(6)], [0, 1, 2]
-    with pytest.raises(SamplingError, match="structure 1: .*not finite") as caught:
+    with pytest.raises(SamplingError, match=r"structure 1: .*not finite") as caught:
         sample(GaussianSites(CENTRE, 0.3, poison=5), cells, SETTINGS, seeds)
     assert set(caught.value.failures) == {1}
     healthy = sample(GaussianSites(CENTRE, 0.3), [cells[0], cells[2]], SETTINGS, [0, 2])

@@ -5,8 +5,8 @@ from ase.calculators.mixing import SumCalculator
 from ase.calculators.morse import MorsePotential
 from tests.services.potential.toys import crystal, labelled
 
-from nearedge_services.potential import NonFiniteForces, relax, relax_batch
-from nearedge_services.potential.relax import RelaxationStatus
+from nearedge_services.potential import NonFiniteForces
+from nearedge_services.potential.relax import RelaxationStatus, relax, relax_batch
 
 
 class Spring(Calculator):
@@ -60,7 +60,7 @@ def test_takes_the_sum_of_two_calculators(potential):
 
 def test_steps_are_capped_and_counted():
     atoms = crystal()
-    far = Spring(atoms.positions + [30.0, 0, 0], 100.0)
+    far = Spring(atoms.positions + np.array([30.0, 0, 0]), 100.0)
     result = relax(atoms, far, steps=4, max_step_a=0.05, max_displacement_a=5.0)
     assert result.status is RelaxationStatus.OUT_OF_STEPS
     assert result.steps == 4
@@ -69,7 +69,9 @@ def test_steps_are_capped_and_counted():
 
 def test_stops_when_atoms_fly_away():
     atoms = crystal()
-    result = relax(atoms, Spring(atoms.positions + [30.0, 0, 0], 100.0), steps=200, max_displacement_a=1.0)
+    result = relax(
+        atoms, Spring(atoms.positions + np.array([30.0, 0, 0]), 100.0), steps=200, max_displacement_a=1.0
+    )
     assert result.status is RelaxationStatus.EXPLODED
     assert np.linalg.norm(result.atoms.positions - atoms.positions, axis=1).max() <= 1.0
     assert not result.converged

@@ -47,9 +47,7 @@ def test_warm_start_goes_on_from_where_it_was(trained, frames, held_out):
     assert warm.architecture.model_copy(
         update={"isolated_energies_ev": potential.architecture.isolated_energies_ev}
     ) == (potential.architecture)
-    cold, fresh = train_potential(
-        frames, held_out, SMALL.model_copy(update={"steps": SMALL.warm_steps}), seed=4
-    )
+    _, fresh = train_potential(frames, held_out, SMALL.model_copy(update={"steps": SMALL.warm_steps}), seed=4)
     assert metrics[Potential.HEADLINE] < fresh[Potential.HEADLINE]
 
 
