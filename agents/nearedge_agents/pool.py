@@ -104,7 +104,8 @@ class Pool:
             cause = error.cause if isinstance(error.cause, Exception) else error
             return Done(work, error=cause)
         except RayActorError as error:
-            return Done(work, error=error, lost=True)
+            # One that cannot even be made will never work: Ray does not restart it, and neither may the caller.
+            return Done(work, error=error, lost=not error.actor_init_failed)
         self._usage.cpu += outcome.cpu_seconds
         self._usage.tasks += 1
         return Done(work, value=outcome.value)

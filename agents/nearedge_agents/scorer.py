@@ -1,7 +1,6 @@
 """The actor that relaxes candidates and predicts their spectral distance and energy."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,18 +67,12 @@ class Scorer(Agent):
         potential: ModelFiles,
     ) -> list[Scored | Broken]:
         """Relax and score; a structure that falls apart comes back as Broken, the others are unharmed."""
-        from nearedge_services.potential.errors import NonFiniteForces
-
-        results: list[Scored | Broken] = []
-        for raw in structures:
-            try:
-                atoms, displacement = self._relax(raw, relaxing, target, surrogate, potential)
-            except NonFiniteForces as error:
-                results.append(Broken(raw, str(error)))
-                continue
-            prediction = self.predict([atoms], target, surrogate, potential)[0]
-            results.append(_scored(atoms, prediction, displacement))
-        return results
+        relaxed = self._relax(structures, relaxing, target, surrogate, potential)
+        whole = [one for one in relaxed if not isinstance(one, Broken)]
+        predictions = iter(self.predict([atoms for atoms, _ in whole], target, surrogate, potential))
+        return [
+            one if isinstance(one, Broken) else _scored(one[0], next(predictions), one[1]) for one in relaxed
+        ]
 
     def predict(
         self, structures: list[Atoms], target: Target, surrogate: ModelFiles, potential: ModelFiles
@@ -98,24 +91,35 @@ class Scorer(Agent):
         ]
 
     def _relax(
-        self, atoms: Atoms, relaxing: Relaxing, target: Target, surrogate: ModelFiles, potential: ModelFiles
-    ) -> tuple[Atoms, float]:
-        from ase.calculators.mixing import SumCalculator
-
+        self,
+        structures: list[Atoms],
+        relaxing: Relaxing,
+        target: Target,
+        surrogate: ModelFiles,
+        potential: ModelFiles,
+    ) -> list[tuple[Atoms, float] | Broken]:
+        """Relaxed structures with their root mean square displacement, Å."""
         from nearedge_services.potential.errors import NonFiniteForces
-        from nearedge_services.potential.relax import RelaxationStatus, relax
+        from nearedge_services.potential.relax import RelaxationStatus, relax_batch
         from nearedge_services.surrogate.bias import SpectralBias
 
-        if relaxing.steps == 0:
-            return atoms, 0.0
-        calculator: Any = self.models.get(potential).calculator(members=1)
+        bias = None
         if relaxing.spectral_weight_ev > 0:
-            bias = SpectralBias(self.models.get(surrogate), target, relaxing.spectral_weight_ev)
-            calculator = SumCalculator([calculator, bias])
-        relaxation = relax(atoms, calculator, steps=relaxing.steps)
-        if relaxation.status is RelaxationStatus.EXPLODED:
-            raise NonFiniteForces("the structure fell apart while relaxing")
-        return relaxation.atoms, relaxation.rms_displacement_a
+            bias = SpectralBias(self.models.get(surrogate), target, relaxing.spectral_weight_ev).evaluate
+        model = self.models.get(potential)
+        try:
+            ends = relax_batch(structures, model, relaxing.steps, members=1, bias=bias)
+        except NonFiniteForces as error:
+            if len(structures) == 1:
+                return [Broken(structures[0], str(error))]
+            alone = [self._relax([one], relaxing, target, surrogate, potential) for one in structures]
+            return [result for results in alone for result in results]
+        return [
+            Broken(raw, "it fell apart while relaxing")
+            if end.status is RelaxationStatus.EXPLODED
+            else (end.atoms, end.rms_displacement_a)
+            for raw, end in zip(structures, ends, strict=True)
+        ]
 
 
 def _scored(atoms: Atoms, prediction: Prediction, rms_displacement_a: float) -> Scored:

@@ -1,5 +1,6 @@
 """The actor that trains models, records them in MLflow, and crowns the better one."""
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,9 @@ class Trainer(LedgerWorker):
         except (FloatingPointError, PotentialError) as error:
             raise TrainingDivergedError(str(error)) from error
         metrics = {name: float(value) for name, value in metrics.items()}
+        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if broken:
+            raise TrainingDiverged(f"not finite: {', '.join(broken)}")
         better = True
         if parent is not None:
             before = float(kind.evaluate(parent, held_out)[kind.headline])

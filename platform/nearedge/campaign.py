@@ -73,6 +73,8 @@ def open_campaign(database: Database, checked: Checked) -> Campaign:
     config = checked.config
     stored = config.model_dump(mode="json", exclude={"dir"})
     stored["target"]["file"] = str(config.target.file.absolute())
+    if config.seeds.file is not None:
+        stored["seeds"]["file"] = str(config.seeds.file.absolute())
     with database.begin() as session:
         campaign = find_campaign(session, config.name)
         if campaign is None:

@@ -276,7 +276,8 @@ def _set(data: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError, path: Path) -> UserError:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" or first["loc"][-1:] == ("[key]",):
+        key = key.removesuffix(".[key]")
         return UserError(
             f"unknown key {key!r} in {path}", got=repr(first["input"]), fix="check the spelling or remove it"
         )

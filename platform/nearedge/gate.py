@@ -54,7 +54,8 @@ class Measures:
 def judge(measures: Measures, reference: EnergyReference, gate: GateConfig, novelty: float) -> Verdict:
     """Pass or reject; NaN in any measure rejects."""
     above = measures.energy_per_atom_ev - reference.at(measures.density_g_cm3)
-    if not np.isfinite([measures.contact, above, measures.nearest_fingerprint]).all():
+    finite = np.isfinite([measures.contact, measures.overcoordinated_fraction, above]).all()
+    if not finite or np.isnan(measures.nearest_fingerprint):
         return Verdict("non-finite measures")
     if measures.contact < gate.min_contact:
         return Verdict(

@@ -19,6 +19,7 @@ from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.spectra.reading import read_spectrum
 from nearedge_services.spectra.spectrum import Spectrum
 from nearedge_services.spectra.target import Target
+from nearedge_services.structures.bond_order import ELEMENTS
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.extxyz import read_structures
 
@@ -61,6 +62,7 @@ def check(config: CampaignConfig) -> Checked:
     oracle.check_elements(np.array([atomic_numbers[symbol] for symbol in sorted(elements)]))
     make_policy(config.acquisition.policy)
     check_model_settings(config)
+    check_room(config)
     starting = _starting_structures(config, elements)
     target = (
         None
@@ -82,6 +84,17 @@ def check_writable(folder: Path) -> None:
             got=f"{folder} ({os.strerror(error.errno or 0)})",
             fix="choose another with --dir or mend its permissions",
         ) from None
+
+
+def check_room(config: CampaignConfig) -> None:
+    """Refuse a local Ray too small for the pools: their actors would wait for ever."""
+    wanted = sum(pool.size * pool.cpus for pool in config.pools.values())
+    if config.ray.address is None and config.ray.num_cpus is not None and config.ray.num_cpus < wanted:
+        raise UserError(
+            "ray.num_cpus has no room for the pools",
+            got=f"{config.ray.num_cpus} for {wanted:g} CPUs",
+            fix="raise it, leave it out, or lower `size` or `cpus` of the pools",
+        )
 
 
 def check_model_settings(config: CampaignConfig) -> None:
@@ -118,8 +131,20 @@ def _validate(settings: type[BaseModel], given: dict, where: str) -> None:
         raise UserError(f"bad value for {key!r}", got=repr(first["input"]), fix=first["msg"]) from None
 
 
+def group_of(atoms: Atoms, index: int) -> str:
+    """Name of the network that the user's starting structure ``index`` is a frame of: held out together."""
+    return str(atoms.info.get("group", f"starting-{index}"))
+
+
 def _starting_structures(config: CampaignConfig, elements: set[str]) -> list[Atoms]:
     if config.seeds.file is None:
+        unknown = sorted(elements - set(ELEMENTS))
+        if unknown:
+            raise UserError(
+                "the built-in melt-quench has no potential for an element of the material",
+                got=", ".join(unknown),
+                fix="give your own starting structures with seeds.file",
+            )
         return []
     structures = read_structures(config.seeds.file)
     for index, atoms in enumerate(structures):
@@ -140,13 +165,26 @@ def _starting_structures(config: CampaignConfig, elements: set[str]) -> list[Ato
         raise UserError(
             "too few starting structures to train on", got=len(structures), fix="give at least 4, better 20"
         )
+    if len({group_of(atoms, index) for index, atoms in enumerate(structures)}) < 2:
+        raise UserError(
+            "all starting structures are of one group, so none can be held out to judge the models",
+            got=f"{len(structures)} structures in {config.seeds.file}",
+            fix="give structures of at least two networks, or remove `group`",
+        )
     return structures
 
 
 def _usable(spectrum: Spectrum, config: CampaignConfig) -> Spectrum:
     """The part of the file that the campaign uses; long enough to be aligned."""
     if not config.target.align:
+        for key in ("pre_edge_ev", "energy_range_ev"):
+            if getattr(config.target, key) is not None:
+                raise UserError(
+                    f"target.{key} needs target.align", got="align: false", fix=f"set align or remove {key}"
+                )
         return spectrum
+    if config.target.pre_edge_ev is not None:
+        spectrum.without_background(config.target.pre_edge_ev)
     if config.target.energy_range_ev is not None:
         spectrum = spectrum.cut(*config.target.energy_range_ev)
     length = float(spectrum.energies_ev[-1] - spectrum.energies_ev[0])

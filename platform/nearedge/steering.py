@@ -8,6 +8,7 @@ from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
+from nearedge.chance import seed_for
 from nearedge.config import CampaignConfig
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -47,8 +48,10 @@ class Steering:
             storage=RDBStorage(url, engine_kwargs=arguments),
             direction="minimize",
             load_if_exists=True,
-            sampler=TPESampler(seed=config.seed, n_startup_trials=8, constant_liar=True, multivariate=True),
         )
+        # Told how far the study is, so that a continued campaign does not draw the same numbers again.
+        seed = seed_for(config.seed, "steering", len(self.study.get_trials(deepcopy=False)))
+        self.study.sampler = TPESampler(seed=seed, n_startup_trials=8, constant_liar=True, multivariate=True)
 
     def ask(self) -> Settings:
         """The next settings to try. A proposed guidance scale below the configured range is raised to it."""
@@ -63,6 +66,12 @@ class Steering:
     def give_up(self, trial_number: int) -> None:
         """Close an asked trial whose batch came to nothing."""
         self.study.tell(trial_number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def give_up_orphans(self, known: set[int]) -> None:
+        """Close the open trials that are not among ``known``: their driver died before it could use them."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number not in known:
+                self.give_up(trial.number)
 
     def add_measured(
         self, key: str, density_g_cm3: float, guidance_scale: float, distance: float, source: str

@@ -11,8 +11,6 @@ class Standing:
 
     guided_labels: int
     baseline_labels: int
-    under_way: int
-    """Labels that are queued or being computed."""
     best_distance: float
     since_best: int
     minutes: float
@@ -20,10 +18,10 @@ class Standing:
 
 
 def reason_to_stop(standing: Standing, stop: StopConfig) -> str | None:  # noqa: PLR0911 - one return a rule
-    """Why the campaign is finished, or None. A label under way is waited for."""
+    """Why no further label is wanted, or None."""
     if stop.wall_minutes is not None and standing.minutes >= stop.wall_minutes:
         return f"wall time: {standing.minutes:.1f} of {stop.wall_minutes:g} minutes"
-    if standing.under_way or standing.baseline_labels < stop.baseline:
+    if standing.baseline_labels < stop.baseline:
         return None
     if standing.guided_labels >= stop.labels:
         return f"budget: {standing.guided_labels} labels spent"

@@ -28,6 +28,7 @@ from .candidates import (
 )
 from .labels import (
     get_label,
+    labelled_hashes,
     labelled_structures,
     put_label,
     put_settings,
@@ -70,6 +71,7 @@ __all__ = [
     "get_label",
     "get_model",
     "get_structure",
+    "labelled_hashes",
     "labelled_structures",
     "link_structure",
     "list_campaigns",

@@ -23,10 +23,12 @@ def run(
 
     Example: nearedge run examples/quickstart.yaml --set stop.labels=30
     """
+    import json
+
     from nearedge.campaign import run_campaign
     from nearedge.config import load_config
 
     overrides = list(set_ or [])
-    overrides += [f"dir={directory}"] if directory is not None else []
+    overrides += [f"dir={json.dumps(str(directory))}"] if directory is not None else []
     overrides += [f"seed={seed}"] if seed is not None else []
     raise typer.Exit(run_campaign(load_config(config, overrides)))

@@ -20,14 +20,14 @@ from nearedge_agents.labeler import Labeler
 from nearedge_agents.pool import Pool
 from nearedge_agents.scorer import Scorer
 from nearedge_agents.trainer import Trainer
-from nearedge_db.states import CampaignState, GenerationRole
+from nearedge_db.states import CampaignState, GenerationRole, TaskState
 from nearedge_db.store import add_pool_usage, get_campaign, pool_totals
 
 ACCOUNT_EVERY_S = 3.0
 """How often pool usage is written and a stop request is looked for."""
 
 GRACE_S = 60.0
-"""How long a stop waits for labels and trainings under way; what is not done by then goes back to the ledger."""
+"""How long the end waits for labels under way; what is not done by then goes back to the ledger."""
 
 
 @dataclass
@@ -66,20 +66,22 @@ class Conductor:
             loop = Loop(self.pools, stages, self._reason, lambda: self._tick(on_tick))
             reason = loop.run()
             finished = not (self.interrupted or self._stop_requested)
-            if not finished:
-                loop.drain(GRACE_S, ("labeler",))
+            loop.drain(GRACE_S, ("labeler",))
             return reason, finished
         finally:
             self._account()
+            given = [
+                work.tag for pool in self.pools.values() for work in pool.under_way if work.method == "work"
+            ]
             for pool in self.pools.values():
                 pool.stop()
+            self._release(given)
 
     def standing(self) -> Standing:
         """Where the campaign is, for the stopping rule and the display."""
         return Standing(
             guided_labels=self.labelling.guided_labels,
             baseline_labels=self.labelling.baseline_labels,
-            under_way=self.labelling.under_way,
             best_distance=self.context.best_distance,
             since_best=self.labelling.since_best,
             minutes=self.seconds / 60,
@@ -96,7 +98,22 @@ class Conductor:
         if self._stop_requested:
             return "stop requested"
         self.labelling.drop_surplus()
-        return reason_to_stop(self.standing(), self.context.config.stop)
+        reason = reason_to_stop(self.standing(), self.context.config.stop)
+        # Labels under way are waited for; meanwhile none is added, or there would always be one under way.
+        self.labelling.closing = reason is not None
+        out_of_time = self._out_of_time()
+        return None if reason and self.labelling.under_way and not out_of_time else reason
+
+    def _out_of_time(self) -> bool:
+        limit = self.context.config.stop.wall_minutes
+        return limit is not None and self.seconds / 60 >= limit
+
+    def _release(self, task_ids: list[int]) -> None:
+        """Give the tasks of the killed actors back: nobody has to wait for their leases, no attempt is spent."""
+        for task_id in task_ids:
+            task = self.context.ledger.get(task_id)
+            if task.state is TaskState.LEASED and task.owner is not None:
+                self.context.ledger.release(task.owner)
 
     def _tick(self, on_tick: Callable[[], None]) -> None:
         if time.monotonic() - self._accounted >= ACCOUNT_EVERY_S:
@@ -140,9 +157,11 @@ class Conductor:
     def _guided_wanted(self) -> bool:
         """Room for candidates: back-pressure is a bounded surplus of scored ones over the labels they serve."""
         stop, acquisition = self.context.config.stop, self.context.config.acquisition
-        if self.labelling.committed(GenerationRole.GUIDED) >= stop.labels:
+        if self.labelling.closing or self.labelling.committed(GenerationRole.GUIDED) >= stop.labels:
             return False
-        return self.labelling.surplus() < acquisition.max_waiting
+        # Where nothing waits, all were rejected or dropped: without new ones the campaign would stand still.
+        waits = any(w.role is GenerationRole.GUIDED for w in self.scoring.waiting.values())
+        return not waits or self.labelling.surplus() < max(acquisition.max_waiting, acquisition.selectivity)
 
     def _pool(self, name: PoolName) -> Pool:
         config = self.context.config

@@ -45,6 +45,8 @@ class Context:
     best_distance: float = float("inf")
     """Best oracle-computed spectral distance so far, starting structures included, 1/eV."""
 
+    labels_settled: int = 0
+    """Labels put to use in this session: tells the training stage when to look again."""
     worst_distance: float = float("nan")
     """Largest spectral distance of a starting structure: what a rejected candidate counts for Optuna, 1/eV."""
 

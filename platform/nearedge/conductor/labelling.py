@@ -41,19 +41,38 @@ class Labelling:
     baseline_labels: int = 0
     since_best: int = 0
     """Guided labels in a row that brought no better structure."""
+    closing: bool = False
+    """Set when no further label is wanted: what is queued is still done."""
     _queue: TaskQueue = field(default_factory=TaskQueue)
     _role: dict[int, tuple[GenerationRole, int]] = field(default_factory=dict)
     """Task under way -> role and candidate."""
 
     def start(self) -> None:
-        """Count the labels there are and take up the candidates that were queued."""
+        """Count the labels there are, learn what is known, and take up the candidates that were queued."""
         self._recount()
         context = self.context
         with context.database.session() as session:
-            roles = {row.id: row.role for row in list_generations(session, context.campaign_id)}
-            queued = candidates(session, context.campaign_id, [CandidateState.QUEUED])
-        for row in queued:
-            self._take_up(row, roles[row.generation_id])
+            generations = {row.id: row for row in list_generations(session, context.campaign_id)}
+            states = [CandidateState.LABELLED, CandidateState.QUEUED]
+            rows = candidates(session, context.campaign_id, states)
+            structures = {row.id: get_structure(session, row.structure_id) for row in rows}
+            distances = {
+                label.structure_id: use.spectral_distance
+                for use, label in used_labels(session, context.campaign_id)
+            }
+        for row in rows:
+            generation, structure = generations[row.generation_id], structures[row.id]
+            context.known.append(fingerprint(to_atoms(structure)))
+            if row.state is CandidateState.QUEUED:
+                self._take_up(row, generation.role)
+                continue
+            # A driver that was killed may have stored the label without telling Optuna.
+            distance = distances.get(row.structure_id)
+            if distance is not None:
+                guidance = float(generation.settings_json["guidance_scale"])
+                context.steering.add_measured(
+                    structure.hash, structure.density_g_cm3, guidance, distance, generation.role.value
+                )
 
     def committed(self, role: GenerationRole) -> int:
         """Labels of this role that are done or on their way."""
@@ -68,7 +87,7 @@ class Labelling:
     def offer(self) -> Work | None:
         """What is queued; else the next baseline sample; else the most useful candidate, if we can be choosy."""
         work = self._queue.offer()
-        if work is not None:
+        if work is not None or self.closing:
             return work
         chosen = self._next_baseline() or self._next_guided()
         if chosen is None:
@@ -153,9 +172,6 @@ class Labelling:
     def _take_up(self, row: Candidate, role: GenerationRole) -> None:
         if row.task_id is None:
             raise RuntimeError(f"candidate {row.id} is queued without a task")
-        with self.context.database.session() as session:
-            atoms = to_atoms(get_structure(session, row.structure_id))
-        self.context.known.append(fingerprint(atoms))
         self._follow(self.context.ledger.get(row.task_id), role, row.id)
 
     def _follow(self, task: Task, role: GenerationRole, candidate_id: int) -> None:
@@ -182,6 +198,7 @@ class Labelling:
             set_candidate_state(session, candidate_id, CandidateState.LABELLED)
             density = structure.density_g_cm3
             guidance = _guidance_of(session.get_one(Candidate, candidate_id), session)
+        context.labels_settled += 1
         context.steering.add_measured(structure.hash, density, guidance, distance, role.value)
         self._recount()
 

@@ -8,6 +8,7 @@ from ase import Atoms
 
 from nearedge.chance import seed_for, stratified
 from nearedge.conductor.context import Context
+from nearedge.steering import Settings
 from nearedge_agents.generator import Request
 from nearedge_agents.pool import Done, Work
 from nearedge_db.schema import Generation
@@ -48,13 +49,17 @@ class Proposing:
     _again: deque[Generation] = field(default_factory=deque)
     _under_way: dict[int, Generation] = field(default_factory=dict)
     _failures: int = 0
+    _first: Settings | None = None
+    """Settings of the first guided batch, chosen before any label of the baseline: the timing has no part in them."""
 
     def start(self) -> None:
         """Generations that were not scored when the campaign stopped are made again, with the same seeds."""
         with self.context.database.session() as session:
-            self._again.extend(
-                list_generations(session, self.context.campaign_id, states=(GenerationState.OPEN,))
-            )
+            generations = list_generations(session, self.context.campaign_id)
+        self._again.extend(g for g in generations if g.state is GenerationState.OPEN)
+        self.context.steering.give_up_orphans(
+            {g.trial_number for g in generations if g.trial_number is not None}
+        )
 
     def structures_under_way(self, role: GenerationRole) -> int:
         """Structures of this role that are asked for but not scored."""
@@ -66,6 +71,8 @@ class Proposing:
         champions = self.context.champions
         if "prior" not in champions or len(self.raw) + len(self._under_way) >= self.max_raw_batches:
             return None
+        if self._first is None and not self._made(GenerationRole.GUIDED):
+            self._first = self.context.steering.ask()
         if self._again:
             return self._work(self._again.popleft())
         missing = self.baseline_wanted() - self.structures_under_way(GenerationRole.BASELINE)
@@ -103,7 +110,7 @@ class Proposing:
         return self._create(GenerationRole.BASELINE, made, densities, 0.0, None)
 
     def _guided(self) -> Generation:
-        settings = self.context.steering.ask()
+        settings, self._first = self._first or self.context.steering.ask(), None
         densities = [settings.density_g_cm3] * self.context.config.generation.batch
         made = self._made(GenerationRole.GUIDED)
         return self._create(

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nearedge.chance import is_held_out, seed_for, stratified
+from nearedge.chance import seed_for, stratified
 from nearedge.conductor.context import CampaignFailedError, Context
 from nearedge.conductor.tasks import TaskQueue
 from nearedge.gate import EnergyReference
+from nearedge.preflight import group_of
 from nearedge_agents.pool import Done, Work
 from nearedge_agents.targets import store_target
 from nearedge_db.hashing import task_identity
@@ -91,30 +92,27 @@ class Seeding:
             }
             identity = task_identity(TaskKind.SEED, payload, self.context.settings_hash)
             tasks.append(self._submit(TaskKind.SEED, identity, payload))
-            self._role[tasks[-1].id] = {"index": index, "held_out": self._held_out(index)}
+            held_out = self._held_out(index, config.seeds.count)
+            self._role[tasks[-1].id] = {"index": index, "held_out": held_out}
         return tasks
 
     def _own_structures(self) -> list[Task]:
         tasks = []
+        groups = [group_of(atoms, index) for index, atoms in enumerate(self.starting)]
+        places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
         for index, atoms in enumerate(self.starting):
             with self.context.database.begin() as session:
                 row = put_atoms(session, atoms, coordination_fractions(atoms))
             identity = task_identity(TaskKind.LABEL, row.hash, self.context.settings_hash)
             tasks.append(self._submit(TaskKind.LABEL, identity, {}, structure_id=row.id))
-            group = str(atoms.info.get("group", f"starting-{index}"))
-            held_out = (
-                self._held_out(index)
-                if "group" not in atoms.info
-                else is_held_out(
-                    task_identity("group", group)[-64:], self.context.config.seeds.held_out_fraction
-                )
-            )
+            group = groups[index]
+            held_out = self._held_out(places[group], len(places))
             self._role[tasks[-1].id] = {"index": index, "held_out": held_out, "group": group}
         return tasks
 
-    def _held_out(self, index: int) -> bool:
-        """Every n-th: the densities are in random order, so these cover the range."""
-        period = max(2, round(1 / self.context.config.seeds.held_out_fraction))
+    def _held_out(self, index: int, count: int) -> bool:
+        """Every n-th of ``count``, one at least: the densities are in random order, so these cover the range."""
+        period = min(max(2, round(1 / self.context.config.seeds.held_out_fraction)), count)
         return index % period == period - 1
 
     def _submit(self, kind: TaskKind, identity: str, payload: dict, structure_id: int | None = None) -> Task:
@@ -167,7 +165,9 @@ class Seeding:
         if len(seeds) < MIN_STARTING_STRUCTURES or not held_out:
             failed = len(self._tasks) - len(seeds)
             raise CampaignFailedError(
-                f"only {len(seeds)} starting structures could be labelled ({failed} failed): see `labels_ledger`"
+                f"only {len(seeds)} starting structures could be labelled ({failed} failed)"
+                + ("" if held_out else " and none of those held out")
+                + ": see `labels_ledger`"
             )
         self._fix_target(seeds)
         self._learn(seeds)

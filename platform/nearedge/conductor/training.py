@@ -9,10 +9,8 @@ from nearedge.conductor.tasks import TaskQueue
 from nearedge.config import MODEL_KINDS
 from nearedge_agents.pool import Done, Work
 from nearedge_db.hashing import dataset_hash, task_identity
-from nearedge_db.states import StructureOrigin, TaskKind, TaskState
-from nearedge_db.store import campaign_structures, get_label, list_models
-
-ALL_ORIGINS = tuple(StructureOrigin)
+from nearedge_db.states import TaskKind, TaskState
+from nearedge_db.store import labelled_hashes, list_models
 
 
 @dataclass
@@ -28,6 +26,8 @@ class Training:
     _frames_at: dict[str, int] = field(default_factory=dict)
     """Per kind, how many labelled structures its last training (finished or not) saw."""
     _registry: str = "closed"
+    _looked_at: int = -1
+    """How many labels there were when it was last asked whether a training is due."""
     new_champions: list[str] = field(default_factory=list)
     """Kinds whose champion changed and that nobody has acted on yet."""
 
@@ -55,12 +55,17 @@ class Training:
             return Work("open_registry", (), tag="registry")
         if self._registry != "open" or not self.seeding.complete:
             return None
-        self._submit_due()
+        if self._looked_at != self.context.labels_settled:
+            self._looked_at = self.context.labels_settled
+            self._submit_due()
         return self._queue.offer()
 
     def accept(self, done: Done) -> None:
         """Notice a new champion; a first training that fails ends the campaign, a later one does not."""
         if done.work.tag == "registry":
+            if done.lost:
+                self._registry = "closed"
+                return
             if done.error is not None:
                 raise CampaignFailedError(f"the MLflow store cannot be opened: {done.error}")
             self._registry = "open"
@@ -69,6 +74,7 @@ class Training:
         if report is None:
             return
         kind = self._kind_of.pop(report.task_id)
+        self._looked_at = -1
         if report.state is TaskState.DONE:
             payload = self.context.ledger.get(report.task_id).payload
             self.context.event(
@@ -99,15 +105,9 @@ class Training:
 
     def _data(self) -> tuple[list[str], list[str]]:
         """Hashes of the labelled structures: to train on, and held out."""
-        context = self.context
-        with context.database.session() as session:
-            rows = [
-                (structure.hash, link.held_out)
-                for structure, link in campaign_structures(session, context.campaign_id, ALL_ORIGINS)
-                if get_label(session, structure.id, context.settings_hash) is not None
-            ]
-        train = sorted(key for key, held_out in rows if not held_out)
-        return train, sorted(key for key, held_out in rows if held_out)
+        with self.context.database.session() as session:
+            rows = labelled_hashes(session, self.context.campaign_id, self.context.settings_hash)
+        return [key for key, held_out in rows if not held_out], [key for key, held_out in rows if held_out]
 
     def _submit(self, kind: str, train: list[str], held_out: list[str]) -> None:
         context, models = self.context, self.context.config.models
@@ -136,6 +136,9 @@ class Training:
             campaign_id=context.campaign_id,
             settings_hash=context.settings_hash,
         )
+        if task.state is TaskState.QUARANTINED:
+            # Failed for good in an earlier session: continuing the campaign is asking to try again.
+            context.ledger.reopen(task.id)
         self._remember(task.id, kind, payload)
         self._queue.add(task.id)
 

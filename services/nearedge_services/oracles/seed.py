@@ -33,6 +33,11 @@ class SeedSettings(BaseModel):
     """Largest force at which the relaxation ends, eV/Å."""
     path_frames: int = Field(default=3, ge=0)
     """Labelled frames kept from the relaxation besides the final one; the first is its start."""
+    rattle_a: tuple[float, ...] = (0.06, 0.11, 0.16)
+    """One more labelled frame for each of these: the final one with Gaussian displacements of this size, Å.
+
+    Generated structures are rougher than relaxed ones; without such frames a potential has no wall where atoms
+    come too close, and candidates collapse while they relax."""
     melt_quench: MeltQuenchSettings = MeltQuenchSettings()
     """How the network is made."""
 
@@ -43,8 +48,8 @@ class SeedResult:
 
     Attributes:
         final: the last frame, labelled.
-        path: at most ``path_frames`` earlier frames, labelled, from the start on, equally far apart along the
-            path.
+        path: at most ``path_frames`` earlier frames, labelled, from the start on, equally far apart along the path;
+            then the rattled ones.
         steps: steps the relaxation took.
         converged: whether it reached ``fmax_ev_per_a``.
         seconds: wall-clock time of everything.
@@ -76,9 +81,10 @@ def make_seed(
     frames, converged = _relaxation(atoms, oracle.calculator(), settings)
     chosen = [*_spread([frame for frame, _ in frames], settings.path_frames), len(frames) - 1]
     labelled = [_labelled(oracle, *frames[index]) for index in chosen]
+    rattled = _rattled(oracle, labelled[-1], settings.rattle_a, seed)
     return SeedResult(
         final=labelled[-1],
-        path=labelled[:-1],
+        path=[*labelled[:-1], *rattled],
         steps=len(frames) - 1,
         converged=converged,
         seconds=time.perf_counter() - started,
@@ -144,3 +150,17 @@ def _spread(frames: list[Atoms], count: int) -> list[int]:
 
 def _labelled(oracle: Oracle, atoms: Atoms, label: Label | None) -> Atoms:
     return (label or oracle.label(atoms)).attach(atoms)
+
+
+def _rattled(oracle: Oracle, final: Atoms, sizes_a: tuple[float, ...], seed: int) -> list[Atoms]:
+    """Labelled copies with random displacements; one that the oracle finds unphysical is left out."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for size in sizes_a:
+        atoms = _bare(final)
+        atoms.positions += rng.normal(0.0, size, atoms.positions.shape)
+        try:
+            frames.append(oracle.label(atoms).attach(atoms))
+        except BadGeometry:
+            continue
+    return frames

@@ -13,8 +13,9 @@ class PotentialCalculator(Calculator):
     """Committee mean of energy (eV) and forces (eV/Å), float32 inside.
 
     `results["energy_std"]` is the calibrated standard deviation of the energy per atom in eV and
-    `results["forces_std"]` (N,) that of the forces in eV/Å, both 0 with one member. Raises NonFiniteForces
-    instead of returning garbage, UserError for an element that the potential does not know.
+    `results["forces_std"]` (N,) that of the forces in eV/Å; with one member both are the calibration's
+    constants. Raises NonFiniteForces instead of returning garbage, UserError for an element that the
+    potential does not know.
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -44,7 +45,7 @@ class PotentialCalculator(Calculator):
             "energy": energy,
             "free_energy": energy,
             "forces": output.forces.mean(axis=0),
-            "energy_std": self.potential.calibration.energy * output.energy_spread(),
-            "forces_std": self.potential.calibration.force * output.force_spread(),
+            "energy_std": float(self.potential.calibration.energy.std(output.energy_spread())),
+            "forces_std": self.potential.calibration.force.std(output.force_spread()),
         }
         self.results = results

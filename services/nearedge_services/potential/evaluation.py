@@ -9,12 +9,13 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from nearedge_services.potential.dataset import labelled_frames
-from nearedge_services.potential.potential import Calibration, Potential
+from nearedge_services.potential.potential import Calibration, Potential, Spread
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 _SMALLEST_SPREAD = 1e-9
+_QUANTILE_90 = 1.4434  # of √(χ²₃/3): the root mean square of three normal components
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ def evaluate_potential(potential: Potential, held_out: Sequence["Atoms"]) -> dic
     `energy_rmse_ev_per_atom` of the total energies; `energy_residual_ev_per_atom` is the mean absolute
     error after the mean error is taken away, which is what ranking needs. `force_spread_correlation`
     (Spearman, over atoms) tells whether the committee disagrees where it is wrong; `force_coverage_90` is
-    the share of atoms whose error lies within 1.645 calibrated standard deviations. Raises UserError for
-    missing labels and unknown elements.
+    the share of atoms whose error a normal distribution of the calibrated width would contain in 90 of 100
+    cases. Raises UserError for missing labels and unknown elements.
     """
     errors = _errors(potential, held_out)
-    calibrated = potential.calibration.force * errors.force_spread
+    calibrated = potential.calibration.force.std(errors.force_spread)
     return {
         "force_rmse_ev_per_a": float(np.sqrt(np.mean(errors.force**2))),
         "force_mae_ev_per_a": errors.force_absolute,
@@ -50,22 +51,19 @@ def evaluate_potential(potential: Potential, held_out: Sequence["Atoms"]) -> dic
         "energy_residual_ev_per_atom": float(np.abs(errors.energy - errors.energy.mean()).mean()),
         "force_spread_correlation": _rank_correlation(errors.force_spread, errors.force),
         "energy_spread_correlation": _rank_correlation(errors.energy_spread, np.abs(errors.energy)),
-        "force_coverage_90": float(np.mean(errors.force <= 1.645 * calibrated)),
+        "force_coverage_90": float(np.mean(errors.force <= _QUANTILE_90 * calibrated)),
         "held_out_structures": float(len(held_out)),
     }
 
 
 def calibrate(potential: Potential, held_out: Sequence["Atoms"]) -> Calibration:
-    """Factors by which the raw spread must be multiplied for its mean square to equal that of the errors.
+    """How to read the committee's spread, from its errors on held-out structures.
 
-    The same idea as temperature scaling of a Gaussian: the maximum-likelihood factor for errors
-    proportional to the spread. A committee of one has no spread and keeps the factor 1.
+    A committee of one has no spread: its standard deviation is the size of the held-out errors.
     """
-    if len(potential.members) == 1:
-        return Calibration()
     errors = _errors(potential, held_out)
     return Calibration(
-        energy=_factor(errors.energy, errors.energy_spread), force=_factor(errors.force, errors.force_spread)
+        energy=_fit(errors.energy, errors.energy_spread), force=_fit(errors.force, errors.force_spread)
     )
 
 
@@ -90,11 +88,25 @@ def _errors(potential: Potential, held_out: Sequence["Atoms"]) -> _Errors:
     )
 
 
-def _factor(error: npt.NDArray[np.float64], spread: npt.NDArray[np.float64]) -> float:
-    spread_square = float(np.mean(spread**2))
-    if spread_square < _SMALLEST_SPREAD**2:
-        return 1.0
-    return max(float(np.sqrt(np.mean(error**2) / spread_square)), 1e-3)
+def _fit(error: npt.NDArray[np.float64], spread: npt.NDArray[np.float64]) -> Spread:
+    """Least squares of error² = floor² + factor² spread² with the means of both sides equal.
+
+    The factor is at least one, unless the spread alone is larger than the errors: where the members disagree
+    more than anywhere in the held-out set, that must show even if within it their spread says little.
+    """
+    errors, spreads = error**2, spread**2
+    mean_error, mean_spread = float(errors.mean()), float(spreads.mean())
+    if mean_spread < _SMALLEST_SPREAD**2:
+        return Spread(floor=float(np.sqrt(mean_error)))
+    most = mean_error / mean_spread
+    variance = float(spreads.var())
+    slope = (
+        float(np.mean((spreads - mean_spread) * (errors - mean_error))) / variance if variance > 0 else most
+    )
+    squared = min(max(slope, 1.0), most)
+    return Spread(
+        floor=float(np.sqrt(max(mean_error - squared * mean_spread, 0.0))), factor=float(np.sqrt(squared))
+    )
 
 
 def _rank_correlation(spread: npt.NDArray[np.float64], error: npt.NDArray[np.float64]) -> float:

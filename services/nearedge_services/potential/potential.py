@@ -27,13 +27,27 @@ _KIND = "potential"
 _CHUNK_ATOMS = 256
 
 
-class Calibration(BaseModel):
-    """Factors that turn the committee's spread into a standard deviation of the error."""
+class Spread(BaseModel):
+    """Turns the committee's spread s into a standard deviation, √(floor² + factor² s²)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    energy: float = Field(default=1.0, gt=0)
-    force: float = Field(default=1.0, gt=0)
+    floor: float = Field(default=0.0, ge=0)
+    """What the members get wrong together, in the unit of the quantity."""
+    factor: float = Field(default=1.0, ge=0)
+
+    def std(self, spread: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Standard deviation for raw spreads of any shape."""
+        return np.hypot(self.floor, self.factor * np.asarray(spread, dtype=float))
+
+
+class Calibration(BaseModel):
+    """How the spread of the energy per atom (eV) and of force components (eV/Å) is to be read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    energy: Spread = Spread()
+    force: Spread = Spread()
 
 
 @dataclass(frozen=True)
@@ -147,9 +161,9 @@ class Potential:
         return [
             EnergyPrediction(
                 energy_ev=float(output.energies.mean()),
-                energy_std_ev_per_atom=self.calibration.energy * output.energy_spread(),
+                energy_std_ev_per_atom=float(self.calibration.energy.std(output.energy_spread())),
                 forces=output.forces.mean(axis=0),
-                max_force_std=self.calibration.force * float(output.force_spread().max()),
+                max_force_std=float(self.calibration.force.std(output.force_spread().max())),
             )
             for output in self.evaluate(structures)
         ]

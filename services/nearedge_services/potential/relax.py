@@ -142,14 +142,19 @@ def relax_batch(
     max_displacement_a: float = 3.0,
     max_step_a: float = 0.1,
     members: int | None = None,
+    bias: Evaluate | None = None,
 ) -> list[Relaxation]:
     """As `relax`, for several structures whose forces come from one call of the potential (its first
-    `members`).
+    `members`), plus one of `bias` if given (such as `SpectralBias.evaluate`), which adds to energies and forces.
     """
 
     def evaluate(moving: list["Atoms"]) -> list[tuple[float, Array]]:
         outputs = potential.evaluate(moving, members)
-        return [(float(output.energies.mean()), output.forces.mean(axis=0)) for output in outputs]
+        results = [(float(output.energies.mean()), output.forces.mean(axis=0)) for output in outputs]
+        if bias is None:
+            return results
+        extra = bias(moving)
+        return [(e + de, f + df) for (e, f), (de, df) in zip(results, extra, strict=True)]
 
     return _relax(structures, evaluate, _Limits(steps, fmax_ev_per_a, max_displacement_a, max_step_a))
 

@@ -45,15 +45,15 @@ class PotentialSettings(BaseModel):
     """Range of one message, Å."""
     channels: int = Field(default=16, gt=0)
     max_ell: int = Field(default=2, ge=0, le=3)
-    correlation: int = Field(default=2, ge=1, le=3)
-    interactions: int = Field(default=2, ge=1, le=3)
+    correlation: int = Field(default=3, ge=1, le=3)
+    interactions: int = Field(default=1, ge=1, le=3)
     radial_functions: int = Field(default=8, gt=0)
     radial_layers: tuple[int, ...] = (32, 32)
     readout_channels: int = Field(default=16, gt=0)
     core_repulsion: bool = True
     """Ziegler–Biersack–Littmark repulsion: keeps atoms apart where there are no training data."""
 
-    steps: int = Field(default=1000, ge=1)
+    steps: int = Field(default=1400, ge=1)
     """Optimiser steps of a training from scratch, per member."""
     warm_steps: int = Field(default=200, ge=1)
     """Optimiser steps of a training that starts from an earlier potential, per member."""
@@ -65,7 +65,7 @@ class PotentialSettings(BaseModel):
     """Weight of the error of the energy per atom (eV)."""
     force_weight: float = Field(default=1.0, ge=0)
     """Weight of the error of the force vector (eV/Å)."""
-    max_force_ev_per_a: float = Field(default=20.0, gt=0)
+    max_force_ev_per_a: float = Field(default=60.0, gt=0)
     """Training frames with a larger force are left out: they say little about where atoms rest."""
     average_decay: float = Field(default=0.99, ge=0, lt=1)
     """Decay of the exponential moving average of the weights that becomes the model."""

@@ -1,7 +1,10 @@
 """The spectral mismatch as an energy, for relaxing or annealing on energy plus spectrum."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
@@ -9,6 +12,8 @@ from ase.calculators.calculator import Calculator, all_changes
 from nearedge_services.spectra.target import Target
 from nearedge_services.surrogate.comparison import check_grid
 from nearedge_services.surrogate.surrogate import Surrogate
+
+Array = npt.NDArray[np.float64]
 
 
 class SpectralBias(Calculator):
@@ -39,14 +44,17 @@ class SpectralBias(Calculator):
     ) -> None:
         """Energy and forces of ``atoms``."""
         super().calculate(atoms, properties or ["energy"], system_changes)
-        batch = self.surrogate.batch([self.atoms])
+        ((energy, forces),) = self.evaluate([self.atoms])
+        self.results = {"energy": energy, "free_energy": energy, "forces": forces}
+
+    def evaluate(self, structures: Sequence[Atoms]) -> list[tuple[float, Array]]:
+        """Energy (eV) and forces ((N, 3), eV/Å) of several structures from one call of the surrogate."""
+        batch = self.surrogate.batch(structures)
         positions = batch.positions.requires_grad_()
-        energy = self.weight_ev * self.surrogate.mismatch(
+        energies = self.weight_ev * self.surrogate.mismatch(
             batch.with_positions(positions), self.target, self.members
         )
-        (gradient,) = torch.autograd.grad(energy.sum(), positions)
-        self.results = {
-            "energy": float(energy.detach()),
-            "free_energy": float(energy.detach()),
-            "forces": -gradient.double().cpu().numpy(),
-        }
+        (gradient,) = torch.autograd.grad(energies.sum(), positions)
+        ends = np.cumsum(batch.counts.cpu().numpy())[:-1]
+        forces = np.split(-gradient.double().cpu().numpy(), ends)
+        return list(zip(energies.detach().double().cpu().tolist(), forces, strict=True))

@@ -59,9 +59,7 @@ def train_surrogate(
     grid = initial.grid if initial else grid_of(train[0])
     structures = read_structures(train, elements, grid)
     unseen = read_structures(held_out, elements, grid)
-    network = (
-        _copy(initial, settings) if initial else _fresh(structures, settings, elements, grid.size, seed)
-    )
+    network = _copy(initial, settings) if initial else _fresh(structures, settings, elements, grid.size, seed)
     course = _Course(network, structures, elements, settings, warm=initial is not None)
     for index in range(settings.members):
         course.fit(index, seed, _member_progress(progress, index, settings.members))

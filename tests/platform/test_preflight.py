@@ -1,0 +1,225 @@
+"""Everything that is wrong is said in one line, with exit status 2, before Ray starts."""
+
+import os
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import ray
+from ase import Atoms
+from ase.build import bulk
+
+from nearedge.cli.app import main
+from nearedge.config import load_config
+from nearedge.preflight import check
+from nearedge_db.database import Database, url_of_run
+from nearedge_services.structures.extxyz import write_structures
+from tests.platform.campaign_files import ENERGIES_EV, intensity, write_config, write_target
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs the command, which must fail cleanly without Ray; returns its one line."""
+
+    def run(path: Path, *arguments: str) -> str:
+        with pytest.raises(SystemExit) as exit_status:
+            main(["run", str(path), *arguments])
+        assert exit_status.value.code == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("error: ")
+        assert not ray.is_initialized()
+        assert not ray_children()
+        return lines[0]
+
+    return run
+
+
+def ray_children() -> list[str]:
+    """Ray processes that this process has started."""
+    children = psutil.Process(os.getpid()).children(recursive=True)
+    return [child.name() for child in children if child.name() in {"raylet", "gcs_server"}]
+
+
+def diamonds(count: int, symbol: str = "C") -> list[Atoms]:
+    """Small periodic cells, no two alike."""
+    cells = []
+    for index in range(count):
+        atoms = bulk("C", "diamond", 3.57, cubic=True)
+        atoms.rattle(0.05, seed=index)
+        atoms.symbols[0] = symbol
+        cells.append(atoms)
+    return cells
+
+
+def test_a_campaign_without_faults_passes(tmp_path):
+    checked = check(load_config(write_config(tmp_path, material={"composition": "C8"})))
+    assert checked.absorber == "C"
+    assert checked.starting == []
+    assert checked.target is not None
+    np.testing.assert_allclose(checked.target.weights @ checked.target.intensity, 1.0)
+    assert not ray.is_initialized()
+
+
+def test_missing_settings_file(refused, tmp_path):
+    assert "none.yaml" in refused(tmp_path / "none.yaml")
+
+
+def test_missing_target(refused, tmp_path):
+    assert "none.csv" in refused(write_config(tmp_path, target={"file": "none.csv"}))
+
+
+def test_nan_in_the_target(refused, tmp_path):
+    path = write_config(tmp_path)
+    values = intensity()
+    values[7] = np.nan
+    write_target(tmp_path / "target.csv", values=values)
+    line = refused(path)
+    assert "nan" in line.lower() or "finite" in line
+
+
+@pytest.mark.parametrize("how", ["descending", "duplicate"])
+def test_energies_that_do_not_ascend(refused, tmp_path, how):
+    path = write_config(tmp_path)
+    energies = ENERGIES_EV[::-1] if how == "descending" else np.sort(np.append(ENERGIES_EV, 5.0))
+    write_target(tmp_path / "target.csv", energies)
+    assert "energ" in refused(path)
+
+
+def test_too_few_points(refused, tmp_path):
+    path = write_config(tmp_path)
+    write_target(tmp_path / "target.csv", ENERGIES_EV[:3])
+    assert "points" in refused(path)
+
+
+def test_no_overlap_with_the_oracle(refused, tmp_path):
+    path = write_config(tmp_path)
+    write_target(tmp_path / "target.csv", ENERGIES_EV + 284.0, intensity())
+    line = refused(path)
+    assert "overlap" in line
+    assert "target.align" in line
+
+
+def test_alignment_allows_an_absolute_axis(tmp_path):
+    path = write_config(tmp_path, target={"file": "target.csv", "align": True})
+    write_target(tmp_path / "target.csv", ENERGIES_EV + 284.0, intensity())
+    assert check(load_config(path)).target is None
+
+
+@pytest.mark.parametrize("key", ["pre_edge_ev", "energy_range_ev"])
+def test_a_key_of_the_alignment_without_alignment(refused, tmp_path, key):
+    line = refused(write_config(tmp_path, target={"file": "target.csv", key: [0.0, 5.0]}))
+    assert f"target.{key}" in line
+
+
+def test_a_pre_edge_outside_the_spectrum(refused, tmp_path):
+    target = {"file": "target.csv", "align": True, "pre_edge_ev": [270.0, 280.0]}
+    assert "pre-edge" in refused(write_config(tmp_path, target=target))
+
+
+def test_a_spectrum_too_short_to_align(refused, tmp_path):
+    target = {"file": "target.csv", "align": True, "energy_range_ev": [2.0, 5.0]}
+    assert "too short" in refused(write_config(tmp_path, target=target))
+
+
+@pytest.mark.parametrize("composition", ["Og8", "Xx8", "c8", "", "C0"])
+def test_an_element_or_formula_that_nobody_can_calculate(refused, tmp_path, composition):
+    refused(write_config(tmp_path, material={"composition": composition}))
+
+
+def test_an_element_without_melt_quench(refused, tmp_path):
+    line = refused(write_config(tmp_path, material={"composition": "Ge8"}))
+    assert "Ge" in line
+    assert "seeds.file" in line
+
+
+def test_an_absorber_that_is_not_there(refused, tmp_path):
+    line = refused(write_config(tmp_path, target={"file": "target.csv", "absorber": "Si"}))
+    assert "Si" in line
+
+
+def test_other_elements_in_generated_cells(refused, tmp_path):
+    assert "generation.composition" in refused(write_config(tmp_path, generation={"composition": "Si8"}))
+
+
+def test_a_run_directory_that_cannot_be_written(refused, tmp_path):
+    path = write_config(tmp_path)
+    line = refused(path, "--dir", str(path / "below" / "a file"))
+    assert "cannot write" in line
+    assert "Not a directory" in line
+
+
+def test_a_run_directory_named_like_a_number_is_a_name(tmp_path, refused, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(write_config(tmp_path, target={"file": "none.csv"}), "--dir", "2024")
+    assert (tmp_path / "2024").is_dir()
+
+
+def test_a_database_of_a_newer_version(refused, tmp_path):
+    path = write_config(tmp_path)
+    (tmp_path / "run").mkdir()
+    Database.open(url_of_run(tmp_path / "run")).dispose()
+    with sqlite3.connect(tmp_path / "run" / "nearedge.db") as connection:
+        connection.execute("UPDATE nearedge_alembic_version SET version_num = '9999'")
+    assert "newer NearEdge" in refused(path)
+
+
+def test_a_file_that_is_no_database(refused, tmp_path):
+    path = write_config(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "nearedge.db").write_text("this is a text of some length, and no database\n" * 50)
+    assert "database" in refused(path)
+
+
+def test_a_strange_element_in_the_starting_structures(refused, tmp_path):
+    write_structures(tmp_path / "own.extxyz", diamonds(6, "Si"))
+    line = refused(write_config(tmp_path, seeds={"file": "own.extxyz"}))
+    assert "Si" in line
+
+
+def test_too_few_starting_structures(refused, tmp_path):
+    write_structures(tmp_path / "own.extxyz", diamonds(3))
+    assert "too few" in refused(write_config(tmp_path, seeds={"file": "own.extxyz"}))
+
+
+def test_starting_structures_without_a_cell(refused, tmp_path):
+    cells = diamonds(5)
+    cells[2].pbc = [True, True, False]
+    write_structures(tmp_path / "own.extxyz", cells)
+    assert "structure 2" in refused(write_config(tmp_path, seeds={"file": "own.extxyz"}))
+
+
+def test_starting_structures_of_one_group_leave_none_to_hold_out(refused, tmp_path):
+    cells = diamonds(5)
+    for atoms in cells:
+        atoms.info["group"] = "the same network"
+    write_structures(tmp_path / "own.extxyz", cells)
+    assert "group" in refused(write_config(tmp_path, seeds={"file": "own.extxyz"}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"models": {"prior": {"stepps": 3}}}, "models.prior.stepps"),
+        ({"models": {"surrogate": {"member": 3}}}, "models.surrogate.member"),
+        ({"models": {"potential": {"rmax": 3}}}, "models.potential.rmax"),
+        ({"models": {"retrain": {"prior": {"stepps": 3}}}}, "models.retrain.prior.stepps"),
+        ({"models": {"retrain": {"priors": {"steps": 3}}}}, "priors"),
+        ({"seeds": {"settings": {"steps": 3}}}, "seeds.settings.steps"),
+        ({"seeds": {"settings": {"melt_quench": {"speed": 3}}}}, "seeds.settings.melt_quench.speed"),
+        ({"oracle": {"settings": {"sigma": 0.5}}}, "sigma"),
+        ({"generation": {"sampler": {"churns": 1}}}, "generation.sampler.churns"),
+        ({"models": {"prior": {"steps": 0}}}, "models.prior.steps"),
+        ({"oracle": {"name": "vasp"}}, "vasp"),
+        ({"acquisition": {"policy": "luck"}}, "luck"),
+    ],
+)
+def test_settings_that_belong_to_other_parts_are_checked_too(refused, tmp_path, sections, key):
+    assert key in refused(write_config(tmp_path, **sections))
+
+
+def test_a_ray_without_room_for_the_pools(refused, tmp_path):
+    pools = {"labeler": {"size": 4, "cpus": 1}}
+    assert "ray.num_cpus" in refused(write_config(tmp_path, ray={"num_cpus": 2}, pools=pools))
