@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from nearedge_agents.worker import LedgerWorker, Write
 from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
-from nearedge_db.states import TaskKind
+from nearedge_db.states import StructureOrigin, TaskKind
 from nearedge_db.store import get_structure, put_atoms, put_label, to_atoms
 from nearedge_services.oracles.base import Label
 from nearedge_services.oracles.errors import OracleError
@@ -65,15 +65,19 @@ def _put(session: Session, task: Task, label: Label) -> None:
 
 
 def _put_seed(session: Session, task: Task, result: SeedResult) -> None:
-    """Structures and labels of all frames; the task's payload remembers which they are, the final one last."""
-    frames = [*result.path, result.final]
+    """Structures and labels of all frames; the task's payload remembers which they are."""
+    frames = [
+        *((frame, StructureOrigin.SEED_PATH) for frame in result.path),
+        *((frame, StructureOrigin.SEED_RATTLED) for frame in result.rattled),
+        (result.final, StructureOrigin.SEED),
+    ]
     seconds = result.seconds / len(frames)
-    kept = [_put_frame(session, task, frame, seconds) for frame in frames]
+    kept = [{**_put_frame(session, task, frame, seconds), "origin": origin.value} for frame, origin in frames]
     row = session.get_one(TaskRow, task.id)
     row.payload_json = {**task.payload, "frames": kept, "converged": result.converged}
 
 
-def _put_frame(session: Session, task: Task, frame: Atoms, seconds: float) -> dict[str, int]:
+def _put_frame(session: Session, task: Task, frame: Atoms, seconds: float) -> dict[str, Any]:
     structure = put_atoms(session, frame, coordination_fractions(frame))
     label = put_label(
         session,

@@ -104,7 +104,7 @@ class Trainer(LedgerWorker):
         metrics = {name: float(value) for name, value in metrics.items()}
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
-            raise TrainingDiverged(f"not finite: {', '.join(broken)}")
+            raise TrainingDivergedError(f"not finite: {', '.join(broken)}")
         better = True
         if parent is not None:
             before = float(kind.evaluate(parent, held_out)[kind.headline])

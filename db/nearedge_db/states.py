@@ -66,10 +66,14 @@ class GenerationState(StrEnum):
 
 
 class StructureOrigin(StrEnum):
-    """Where a structure of a campaign came from; ``SEED_PATH`` is a frame of a seed's relaxation."""
+    """Where a structure of a campaign came from.
+
+    ``SEED_PATH`` is a frame of a seed's relaxation, ``SEED_RATTLED`` a seed with random displacements.
+    """
 
     SEED = "seed"
     SEED_PATH = "seed_path"
+    SEED_RATTLED = "seed_rattled"
     BASELINE = "baseline"
     GUIDED = "guided"
     IMPORTED = "imported"

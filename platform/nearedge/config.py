@@ -40,11 +40,11 @@ class TargetConfig(Section):
     absorber: str | None = None
     """Chemical symbol of the absorbing element; default: the first element of the composition."""
     window_ev: Range | None = None
-    """Energies compared, in eV on the oracle's axis; default: where spectrum and oracle overlap."""
+    """Energies compared, in eV on the oracle's axis; default: where both have data, to 20 eV with ``align``."""
     align: bool = False
     """Find one rigid shift and scale against the starting structures: for a measured, absolute energy axis."""
     pre_edge_ev: Range | None = None
-    """With ``align``: range of the file's own axis whose linear background is subtracted."""
+    """With ``align``: range of the file's own axis whose mean is subtracted as background."""
     energy_range_ev: Range | None = None
     """With ``align``: part of the file's own axis that is used."""
 
@@ -100,11 +100,12 @@ class GenerationConfig(Section):
     """Formula of a generated cell; default: the material's."""
     batch: int = Field(4, ge=1)
     """Structures per request."""
-    guidance_scale: Range = (0.5, 10.0)
-    relax_steps: int = Field(30, ge=0)
+    guidance_scale: Range = (1.0, 30.0)
+    """Strength of the guidance while sampling, searched by Optuna."""
+    relax_steps: int = Field(60, ge=0)
     """Relaxation steps on the potential before scoring."""
-    spectral_weight_ev: float = Field(0.2, ge=0)
-    """Weight (eV per unit of mismatch) of the spectral mismatch in the relaxation of guided candidates."""
+    spectral_weight_ev: Range = (0.5, 4.0)
+    """Weight (eV per unit of mismatch) of the spectral mismatch in the relaxation of guided candidates, searched."""
     sampler: dict[str, Any] = Field(default_factory=dict)
     """Settings of the sampler (SamplerSettings)."""
 

@@ -11,6 +11,9 @@ from optuna.trial import TrialState, create_trial
 from nearedge.chance import seed_for
 from nearedge.config import CampaignConfig
 
+SEARCHED = ("guidance_scale", "spectral_weight_ev")
+"""Generation settings that Optuna chooses besides the density."""
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -21,26 +24,27 @@ class Settings:
     trial_number: int
     density_g_cm3: float
     guidance_scale: float
+    spectral_weight_ev: float
 
 
 class Steering:
-    """An Optuna study named like the campaign: minimises the spectral distance over density and guidance scale.
+    """An Optuna study named like the campaign: minimises the spectral distance over the generation settings.
 
     Trials end in one of two ways: asked ones are told the mean predicted distance of their batch as soon as it is
-    scored; every oracle label adds a trial of its own with the measured distance. Both carry ``source`` in their
-    user attributes. The starting structures enter as trials with guidance scale 0, so the study knows from the
-    beginning which densities are promising.
+    scored; every oracle label adds a trial of its own with the measured distance, whose user attributes tell its
+    source. The starting structures enter as trials that have a density only, so the study knows from the beginning
+    which densities are promising and nothing yet about guidance.
     """
 
     def __init__(self, config: CampaignConfig, url: str) -> None:
         self.ranges = {
             "density_g_cm3": config.material.density_g_cm3,
-            "guidance_scale": (0.0, config.generation.guidance_scale[1]),
+            "guidance_scale": config.generation.guidance_scale,
+            "spectral_weight_ev": config.generation.spectral_weight_ev,
         }
         self.distributions: dict[str, BaseDistribution] = {
             name: FloatDistribution(low, high) for name, (low, high) in self.ranges.items()
         }
-        self.guidance_low = config.generation.guidance_scale[0]
         arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
         self._keys: set[str] | None = None
         self.study = optuna.create_study(
@@ -51,13 +55,12 @@ class Steering:
         )
         # Told how far the study is, so that a continued campaign does not draw the same numbers again.
         seed = seed_for(config.seed, "steering", len(self.study.get_trials(deepcopy=False)))
-        self.study.sampler = TPESampler(seed=seed, n_startup_trials=8, constant_liar=True, multivariate=True)
+        self.study.sampler = TPESampler(seed=seed, n_startup_trials=8, constant_liar=True)
 
     def ask(self) -> Settings:
-        """The next settings to try. A proposed guidance scale below the configured range is raised to it."""
+        """The next settings to try."""
         trial = self.study.ask(self.distributions)
-        guidance = max(self.guidance_low, trial.params["guidance_scale"])
-        return Settings(trial.number, trial.params["density_g_cm3"], guidance)
+        return Settings(trial.number, **trial.params)
 
     def tell(self, trial_number: int, distance: float) -> None:
         """Close an asked trial with the mean predicted distance (1/eV) of its batch; a closed one stays as it is."""
@@ -73,18 +76,23 @@ class Steering:
             if trial.number not in known:
                 self.give_up(trial.number)
 
-    def add_measured(
-        self, key: str, density_g_cm3: float, guidance_scale: float, distance: float, source: str
-    ) -> None:
-        """Add a trial measured by the oracle (1/eV); ``key`` makes it idempotent. Outside the ranges it is left out."""
-        parameters = {"density_g_cm3": density_g_cm3, "guidance_scale": guidance_scale}
-        inside = all(low <= parameters[name] <= high for name, (low, high) in self.ranges.items())
+    def add_measured(self, key: str, parameters: dict[str, float], distance: float, source: str) -> None:
+        """Add a trial measured by the oracle (1/eV) at some or all of the settings.
+
+        ``key`` makes it idempotent. A point outside the searched ranges is left out.
+        """
+        inside = all(
+            self.ranges[name][0] <= value <= self.ranges[name][1] for name, value in parameters.items()
+        )
         if not inside or key in self._measured():
             return
         attributes = {"source": source, "key": key}
         self.study.add_trial(
             create_trial(
-                params=parameters, distributions=self.distributions, value=distance, user_attrs=attributes
+                params=parameters,
+                distributions={name: self.distributions[name] for name in parameters},
+                value=distance,
+                user_attrs=attributes,
             )
         )
         self._measured().add(key)

@@ -97,7 +97,7 @@ def test_mlflow_has_every_training(campaign):
     runs = {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
     models = ask(campaign, "SELECT kind, mlflow_run_id, dataset_hash, metrics_json FROM models")
     assert {kind for kind, *_ in models} == set(KINDS)
-    assert {run_id for _, run_id, *_ in models} == set(runs)
+    assert {run_id for _, run_id, *_ in models} <= set(runs)  # a training may have been cut short by the end
     for _, run_id, dataset, _ in models:
         assert runs[run_id].info.status == "FINISHED"
         assert runs[run_id].data.tags["nearedge.dataset_hash"] == dataset

@@ -73,8 +73,8 @@ def nearedge(*arguments: str, cwd: Path, timeout: float = 240.0) -> subprocess.C
 
 
 def command(*arguments: str) -> list[str]:
-    """The program by this interpreter."""
-    return [sys.executable, "-m", "nearedge.cli.app", *arguments]
+    """The program beside this interpreter."""
+    return [str(Path(sys.executable).with_name("nearedge")), *arguments]
 
 
 def environment() -> dict[str, str]:

@@ -161,13 +161,15 @@ def labelled_structures(
     return frames
 
 
-def labelled_hashes(session: Session, campaign_id: int, settings_hash: str) -> list[tuple[str, bool]]:
-    """Content hash and held-out flag of every structure of a campaign that has a label with these settings."""
+def labelled_hashes(
+    session: Session, campaign_id: int, settings_hash: str
+) -> list[tuple[str, bool, StructureOrigin]]:
+    """Content hash, held-out flag and origin of every structure of a campaign with a label by these settings."""
     query = (
-        select(Structure.hash, CampaignStructure.held_out)
+        select(Structure.hash, CampaignStructure.held_out, CampaignStructure.origin)
         .join(CampaignStructure, CampaignStructure.structure_id == Structure.id)
         .join(LabelRow, LabelRow.structure_id == Structure.id)
         .where(CampaignStructure.campaign_id == campaign_id, LabelRow.settings_hash == settings_hash)
         .order_by(Structure.hash)
     )
-    return [(content_hash, held_out) for content_hash, held_out in session.execute(query)]
+    return [(content_hash, held_out, origin) for content_hash, held_out, origin in session.execute(query)]

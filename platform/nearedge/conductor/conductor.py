@@ -20,7 +20,7 @@ from nearedge_agents.labeler import Labeler
 from nearedge_agents.pool import Pool
 from nearedge_agents.scorer import Scorer
 from nearedge_agents.trainer import Trainer
-from nearedge_db.states import CampaignState, GenerationRole, TaskState
+from nearedge_db.states import CampaignState, GenerationRole, TaskKind, TaskState
 from nearedge_db.store import add_pool_usage, get_campaign, pool_totals
 
 ACCOUNT_EVERY_S = 3.0
@@ -67,6 +67,8 @@ class Conductor:
             reason = loop.run()
             finished = not (self.interrupted or self._stop_requested)
             loop.drain(GRACE_S, ("labeler",))
+            if finished:
+                self._cancel_trainings()
             return reason, finished
         finally:
             self._account()
@@ -107,6 +109,11 @@ class Conductor:
     def _out_of_time(self) -> bool:
         limit = self.context.config.stop.wall_minutes
         return limit is not None and self.seconds / 60 >= limit
+
+    def _cancel_trainings(self) -> None:
+        """A finished campaign has no use for a model that is still being trained; going on submits it anew."""
+        for task in self.context.ledger.open_tasks(self.context.campaign_id, TaskKind.TRAIN):
+            self.context.ledger.cancel(task.id)
 
     def _release(self, task_ids: list[int]) -> None:
         """Give the tasks of the killed actors back: nobody has to wait for their leases, no attempt is spent."""

@@ -3,17 +3,17 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from sqlalchemy.orm import Session
 
 from nearedge.acquisition import make_policy, rank
 from nearedge.chance import seed_for
 from nearedge.conductor.context import Context
 from nearedge.conductor.scoring import Scoring, Waiting
 from nearedge.conductor.tasks import TaskQueue
+from nearedge.steering import SEARCHED
 from nearedge_agents.pool import Done, Work
 from nearedge_db.hashing import task_identity
 from nearedge_db.ledger import Task
-from nearedge_db.schema import Candidate, Generation
+from nearedge_db.schema import Candidate, Generation, Structure
 from nearedge_db.states import CandidateState, GenerationRole, LabelRole, TaskKind, TaskState
 from nearedge_db.store import (
     candidates,
@@ -69,10 +69,7 @@ class Labelling:
             # A driver that was killed may have stored the label without telling Optuna.
             distance = distances.get(row.structure_id)
             if distance is not None:
-                guidance = float(generation.settings_json["guidance_scale"])
-                context.steering.add_measured(
-                    structure.hash, structure.density_g_cm3, guidance, distance, generation.role.value
-                )
+                self._tell(structure, generation, distance)
 
     def committed(self, role: GenerationRole) -> int:
         """Labels of this role that are done or on their way."""
@@ -196,11 +193,17 @@ class Labelling:
             distance = float(context.target.distance(mean))
             use_label(session, context.campaign_id, label.id, LabelRole(role.value), distance)
             set_candidate_state(session, candidate_id, CandidateState.LABELLED)
-            density = structure.density_g_cm3
-            guidance = _guidance_of(session.get_one(Candidate, candidate_id), session)
+            generation = session.get_one(Generation, session.get_one(Candidate, candidate_id).generation_id)
         context.labels_settled += 1
-        context.steering.add_measured(structure.hash, density, guidance, distance, role.value)
+        self._tell(structure, generation, distance)
         self._recount()
+
+    def _tell(self, structure: Structure, generation: Generation, distance: float) -> None:
+        """Tell Optuna what was measured; an unguided sample says something about its density only."""
+        parameters = {"density_g_cm3": structure.density_g_cm3}
+        if generation.role is GenerationRole.GUIDED:
+            parameters |= {name: generation.settings_json[name] for name in SEARCHED}
+        self.context.steering.add_measured(structure.hash, parameters, distance, generation.role.value)
 
     def _give_up(self, task: Task) -> None:
         _, candidate_id = self._role.pop(task.id)
@@ -217,7 +220,3 @@ class Labelling:
         everything = [use.spectral_distance for use in uses if use.spectral_distance is not None]
         self.context.best_distance = min(everything, default=float("inf"))
         self.since_best = guided[::-1].index(min(guided)) if guided else 0  # type: ignore[type-var]
-
-
-def _guidance_of(candidate: Candidate, session: Session) -> float:
-    return float(session.get_one(Generation, candidate.generation_id).settings_json["guidance_scale"])

@@ -8,7 +8,7 @@ from ase import Atoms
 
 from nearedge.chance import seed_for, stratified
 from nearedge.conductor.context import Context
-from nearedge.steering import Settings
+from nearedge.steering import SEARCHED, Settings
 from nearedge_agents.generator import Request
 from nearedge_agents.pool import Done, Work
 from nearedge_db.schema import Generation
@@ -51,12 +51,15 @@ class Proposing:
     _failures: int = 0
     _first: Settings | None = None
     """Settings of the first guided batch, chosen before any label of the baseline: the timing has no part in them."""
+    _steered: bool = False
+    """Whether they have been asked for, now or in an earlier session."""
 
     def start(self) -> None:
         """Generations that were not scored when the campaign stopped are made again, with the same seeds."""
         with self.context.database.session() as session:
             generations = list_generations(session, self.context.campaign_id)
         self._again.extend(g for g in generations if g.state is GenerationState.OPEN)
+        self._steered = any(g.role is GenerationRole.GUIDED for g in generations)
         self.context.steering.give_up_orphans(
             {g.trial_number for g in generations if g.trial_number is not None}
         )
@@ -71,8 +74,8 @@ class Proposing:
         champions = self.context.champions
         if "prior" not in champions or len(self.raw) + len(self._under_way) >= self.max_raw_batches:
             return None
-        if self._first is None and not self._made(GenerationRole.GUIDED):
-            self._first = self.context.steering.ask()
+        if not self._steered:
+            self._first, self._steered = self.context.steering.ask(), True
         if self._again:
             return self._work(self._again.popleft())
         missing = self.baseline_wanted() - self.structures_under_way(GenerationRole.BASELINE)
@@ -107,26 +110,30 @@ class Proposing:
         low, high = config.material.density_g_cm3
         places = stratified(max(config.stop.baseline, 1), config.seed, "baseline density")
         densities = [low + (high - low) * places[(made + k) % len(places)] for k in range(count)]
-        return self._create(GenerationRole.BASELINE, made, densities, 0.0, None)
+        return self._create(GenerationRole.BASELINE, made, densities, dict.fromkeys(SEARCHED, 0.0))
 
     def _guided(self) -> Generation:
-        settings, self._first = self._first or self.context.steering.ask(), None
+        settings = self.context.steering.ask()
         densities = [settings.density_g_cm3] * self.context.config.generation.batch
         made = self._made(GenerationRole.GUIDED)
-        return self._create(
-            GenerationRole.GUIDED, made, densities, settings.guidance_scale, settings.trial_number
-        )
+        searched = {name: getattr(settings, name) for name in SEARCHED}
+        return self._create(GenerationRole.GUIDED, made, densities, searched, settings.trial_number)
 
     def _create(
-        self, role: GenerationRole, made: int, densities: list[float], guidance: float, trial: int | None
+        self,
+        role: GenerationRole,
+        made: int,
+        densities: list[float],
+        searched: dict[str, float],
+        trial: int | None = None,
     ) -> Generation:
         context = self.context
         settings = {
             "composition": context.config.generated_composition,
             "densities": [round(density, 4) for density in densities],
             "seeds": [seed_for(context.config.seed, role, made + k) for k in range(len(densities))],
-            "guidance_scale": guidance,
             "sampler": dict(context.config.generation.sampler),
+            **searched,
         }
         models = {f"{kind}_model_id": model.model_id for kind, model in context.champions.items()}
         with context.database.begin() as session:

@@ -45,7 +45,6 @@ class Waiting:
     structure_hash: str
     role: GenerationRole
     density_g_cm3: float
-    guidance_scale: float
     atoms: Atoms
     fingerprint: npt.NDArray[np.float64]
     prediction: Prediction
@@ -83,7 +82,6 @@ class Scoring:
                 structure_hash=structures[row.id].hash,
                 role=generation.role,
                 density_g_cm3=density_g_cm3(atoms),
-                guidance_scale=generation.settings_json["guidance_scale"],
                 atoms=atoms,
                 fingerprint=fingerprint(atoms),
                 prediction=Prediction(
@@ -125,7 +123,7 @@ class Scoring:
         batch = self.proposing.raw.popleft()
         self._under_way[batch.generation.id] = batch
         settings = self.context.config.generation
-        relaxing = Relaxing(settings.relax_steps, settings.spectral_weight_ev if batch.guided else 0.0)
+        relaxing = Relaxing(settings.relax_steps, batch.generation.settings_json["spectral_weight_ev"])
         args = (batch.structures, relaxing, self.context.target, *models)
         return Work("score", args, tag=("score", batch, models))
 
@@ -214,7 +212,6 @@ class Scoring:
             structure_hash=structure.hash,
             role=generation.role,
             density_g_cm3=density_g_cm3(result.atoms),
-            guidance_scale=generation.settings_json["guidance_scale"],
             atoms=scored.atoms,
             fingerprint=scored.fingerprint,
             prediction=scored.prediction,

@@ -4,6 +4,7 @@ import statistics
 from dataclasses import dataclass, field
 
 import numpy as np
+from sqlalchemy.orm import Session
 
 from nearedge.chance import seed_for, stratified
 from nearedge.conductor.context import CampaignFailedError, Context
@@ -32,6 +33,12 @@ from nearedge_services.spectra.target import Target
 from nearedge_services.structures.coordination import coordination_fractions
 
 MIN_STARTING_STRUCTURES = 4
+
+ALIGNMENT_WINDOW_END_EV = 20.0
+"""Where the window of an experiment ends unless the settings say otherwise.
+
+Far above the edge theory and experiment differ most and a long smooth tail lets the shift slide: a window to 28 eV
+has put the whole π* peak of a carbon film outside of it."""
 
 
 @dataclass
@@ -131,23 +138,31 @@ class Seeding:
         role, campaign_id = self._role[task.id], self.context.campaign_id
         group = role.get("group", f"seed-{role['index']}")
         with self.context.database.begin() as session:
-            frames = task.payload.get("frames")
-            if frames is None:
-                label = get_label(session, task.structure_id or 0, self.context.settings_hash)
-                frames = [{"structure_id": task.structure_id, "label_id": label.id if label else 0}]
-            for position, frame in enumerate(frames):
-                final = position == len(frames) - 1
+            frames = task.payload.get("frames") or [self._own_frame(session, task)]
+            for frame in frames:
+                origin = StructureOrigin(frame["origin"])
                 link_structure(
                     session,
                     campaign_id,
                     frame["structure_id"],
-                    StructureOrigin.SEED if final else StructureOrigin.SEED_PATH,
+                    origin,
                     group,
                     seed=task.payload.get("seed"),
                     held_out=role["held_out"],
                 )
-                if final:
+                if origin is StructureOrigin.SEED:
                     use_label(session, campaign_id, frame["label_id"], LabelRole.SEED, None)
+
+    def _own_frame(self, session: Session, task: Task) -> dict:
+        """What a finished label task of a user's own structure made."""
+        label = get_label(session, task.structure_id or 0, self.context.settings_hash)
+        if label is None:
+            raise RuntimeError(f"task {task.id} is DONE without a label")
+        return {
+            "structure_id": label.structure_id,
+            "label_id": label.id,
+            "origin": StructureOrigin.SEED.value,
+        }
 
     def _finish_if_done(self) -> None:
         if self.complete or self._queue.unfinished:
@@ -184,16 +199,17 @@ class Seeding:
             for _, label in uses
         }
         if context.target is None:
-            settings = context.config.target
+            settings, grid = context.config.target, context.oracle.grid
+            window = settings.window_ev or (grid.start_ev, min(grid.stop_ev, ALIGNMENT_WINDOW_END_EV))
             alignment, aligned = align(
                 context.spectrum,
                 [means[key] for key in sorted(means)],
                 context.oracle.grid,
                 pre_edge=settings.pre_edge_ev,
-                window_ev=settings.window_ev,
+                window_ev=window,
             )
             context.target = Target.from_spectrum(
-                aligned, context.oracle.grid, context.absorber, settings.window_ev, alignment
+                aligned, context.oracle.grid, context.absorber, window, alignment
             )
         with context.database.begin() as session:
             store_target(session, context.campaign_id, context.target)
@@ -217,7 +233,10 @@ class Seeding:
             mean = cell_mean(atoms.arrays["xanes"], atoms.numbers, context.absorber, context.oracle.grid)
             distances.append(float(context.target.distance(mean)))  # type: ignore[union-attr]
             context.steering.add_measured(
-                atoms.info["structure_hash"], float(density), 0.0, distances[-1], "starting structure"
+                atoms.info["structure_hash"],
+                {"density_g_cm3": float(density)},
+                distances[-1],
+                "starting structure",
             )
         context.best_distance = min(context.best_distance, *distances)
         context.worst_distance = max(distances)

@@ -9,7 +9,7 @@ from nearedge.conductor.tasks import TaskQueue
 from nearedge.config import MODEL_KINDS
 from nearedge_agents.pool import Done, Work
 from nearedge_db.hashing import dataset_hash, task_identity
-from nearedge_db.states import TaskKind, TaskState
+from nearedge_db.states import StructureOrigin, TaskKind, TaskState
 from nearedge_db.store import labelled_hashes, list_models
 
 
@@ -104,10 +104,17 @@ class Training:
         return seen is None or frames - seen >= self.context.config.models.retrain_every[kind]  # type: ignore[index]
 
     def _data(self) -> tuple[list[str], list[str]]:
-        """Hashes of the labelled structures: to train on, and held out."""
+        """Hashes of the labelled structures: to train on, and held out.
+
+        Rattled frames are for learning only: models are judged on networks that could exist.
+        """
         with self.context.database.session() as session:
             rows = labelled_hashes(session, self.context.campaign_id, self.context.settings_hash)
-        return [key for key, held_out in rows if not held_out], [key for key, held_out in rows if held_out]
+        train = [key for key, held_out, _ in rows if not held_out]
+        held_out = [
+            key for key, apart, origin in rows if apart and origin is not StructureOrigin.SEED_RATTLED
+        ]
+        return train, held_out
 
     def _submit(self, kind: str, train: list[str], held_out: list[str]) -> None:
         context, models = self.context, self.context.config.models

@@ -48,8 +48,8 @@ class SeedResult:
 
     Attributes:
         final: the last frame, labelled.
-        path: at most ``path_frames`` earlier frames, labelled, from the start on, equally far apart along the path;
-            then the rattled ones.
+        path: at most ``path_frames`` earlier frames, labelled, from the start on, equally far apart along the path.
+        rattled: labelled copies of the final frame with random displacements.
         steps: steps the relaxation took.
         converged: whether it reached ``fmax_ev_per_a``.
         seconds: wall-clock time of everything.
@@ -57,6 +57,7 @@ class SeedResult:
 
     final: Atoms
     path: list[Atoms]
+    rattled: list[Atoms]
     steps: int
     converged: bool
     seconds: float
@@ -81,10 +82,10 @@ def make_seed(
     frames, converged = _relaxation(atoms, oracle.calculator(), settings)
     chosen = [*_spread([frame for frame, _ in frames], settings.path_frames), len(frames) - 1]
     labelled = [_labelled(oracle, *frames[index]) for index in chosen]
-    rattled = _rattled(oracle, labelled[-1], settings.rattle_a, seed)
     return SeedResult(
         final=labelled[-1],
-        path=[*labelled[:-1], *rattled],
+        path=labelled[:-1],
+        rattled=_rattled(oracle, labelled[-1], settings.rattle_a, seed),
         steps=len(frames) - 1,
         converged=converged,
         seconds=time.perf_counter() - started,

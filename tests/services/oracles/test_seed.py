@@ -20,13 +20,13 @@ CARBON = parse_composition("C16")
 
 @pytest.fixture(scope="module")
 def result():
-    settings = SeedSettings(relax_steps=8, fmax_ev_per_a=0.01, path_frames=3, melt_quench=SHORT)
+    settings = SeedSettings(relax_steps=8, fmax_ev_per_a=0.01, path_frames=3, rattle_a=(0.05, 0.1), melt_quench=SHORT)
     return make_seed(make_oracle("xtb"), CARBON, 2.6, 5, settings)
 
 
 def test_all_frames_are_labelled_and_share_a_group(result):
-    frames = [*result.path, result.final]
-    assert len(frames) == 4
+    frames = [*result.path, *result.rattled, result.final]
+    assert [len(result.path), len(result.rattled)] == [3, 2]
     for atoms in frames:
         assert labelled(atoms)
         assert atoms.info["group"] == "seed-5"
@@ -57,7 +57,7 @@ def test_no_calculation_is_done_twice(monkeypatch):
     monkeypatch.setattr(
         XtbCalculator, "_converge", lambda self, atoms: calls.append(1) or original(self, atoms)
     )
-    settings = SeedSettings(relax_steps=3, fmax_ev_per_a=0.001, path_frames=2, melt_quench=SHORT)
+    settings = SeedSettings(relax_steps=3, fmax_ev_per_a=0.001, path_frames=2, rattle_a=(), melt_quench=SHORT)
     make_seed(make_oracle("xtb"), CARBON, 2.6, 5, settings)
     assert len(calls) == 4
 
@@ -65,6 +65,7 @@ def test_no_calculation_is_done_twice(monkeypatch):
 def test_without_relaxation_there_is_one_frame():
     result = make_seed(make_oracle("xtb"), CARBON, 2.6, 5, SeedSettings(relax_steps=0, melt_quench=SHORT))
     assert result.path == []
+    assert len(result.rattled) == len(SeedSettings().rattle_a)
     assert labelled(result.final)
 
 
@@ -80,6 +81,13 @@ def test_a_failed_melt_quench_is_an_oracle_error(monkeypatch):
 def test_unknown_elements_are_refused_before_any_work():
     with pytest.raises(UserError, match="U"):
         make_seed(make_oracle("xtb"), parse_composition("U8"), 19.0, 0)
+
+
+def test_rattled_frames_are_the_final_one_displaced_as_asked(result):
+    for size, atoms in zip((0.05, 0.1), result.rattled, strict=True):
+        moved = atoms.positions - result.final.positions
+        assert moved.std() == pytest.approx(size, rel=0.35)
+        assert atoms.info["REF_energy"] > result.final.info["REF_energy"]
 
 
 @pytest.mark.slow

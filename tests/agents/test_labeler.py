@@ -1,0 +1,254 @@
+"""The labeler: result and DONE together, and never the same work twice."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from ase import Atoms
+from ase.build import bulk
+from sqlalchemy import func, select
+
+from nearedge_agents.labeler import Labeler
+from nearedge_agents.pool import Pool, Work
+from nearedge_agents.worker import TaskReport
+from nearedge_db.database import Database, url_of_run
+from nearedge_db.hashing import task_identity
+from nearedge_db.ledger import Ledger, Task
+from nearedge_db.schema import LabelRow, OracleSettings
+from nearedge_db.states import TaskKind, TaskState
+from nearedge_db.store import create_campaign, get_label, get_structure, put_atoms
+from nearedge_services.oracles.factory import make_oracle
+
+SETTINGS_HASH = make_oracle("xtb", {}).settings_hash
+
+
+def diamond(seed: int = 0) -> Atoms:
+    """Eight atoms, a little out of place."""
+    atoms = bulk("C", "diamond", 3.57, cubic=True)
+    atoms.rattle(0.03, seed=seed)
+    return atoms
+
+
+def label_task(database, atoms: Atoms) -> Task:
+    """A label task of that structure, as the campaign submits it."""
+    with database.begin() as session:
+        structure = put_atoms(session, atoms)
+    return Ledger(database).submit(
+        TaskKind.LABEL,
+        task_identity(TaskKind.LABEL, structure.hash, SETTINGS_HASH),
+        {},
+        campaign_id=1,
+        structure_id=structure.id,
+        settings_hash=SETTINGS_HASH,
+    )
+
+
+def seed_task(database, **payload) -> Task:
+    """A task that makes a starting structure of eight atoms, quickly."""
+    payload = {
+        "composition": "C8",
+        "density_g_cm3": 2.4,
+        "seed": 5,
+        "settings": {
+            "relax_steps": 2,
+            "path_frames": 1,
+            "melt_quench": {"melt_steps": 20, "quench_steps": 50, "relax_steps": 20},
+        },
+        **payload,
+    }
+    identity = task_identity(TaskKind.SEED, payload, SETTINGS_HASH)
+    return Ledger(database).submit(
+        TaskKind.SEED, identity, payload, campaign_id=1, settings_hash=SETTINGS_HASH
+    )
+
+
+def labels(database) -> int:
+    with database.session() as session:
+        return session.scalar(select(func.count()).select_from(LabelRow))
+
+
+def test_a_label_and_done_are_written_together(database):
+    task = label_task(database, diamond())
+    labeler = Labeler(database.url, "xtb", {})
+    assert labeler.work(task.id) == TaskReport(task.id, TaskState.DONE)
+    done = labeler.ledger.get(task.id)
+    assert done.owner == labeler.owner
+    assert done.attempts == 1
+    assert done.seconds > 0
+    with database.session() as session:
+        label = get_label(session, task.structure_id, SETTINGS_HASH)
+        assert label.task_id == task.id
+        assert label.forces.shape == (8, 3)
+        assert label.xanes.shape == (8, 121)
+    expected = make_oracle("xtb", {}).label(diamond())
+    assert label.energy_ev == pytest.approx(expected.energy_ev, abs=1e-6)
+    np.testing.assert_allclose(label.xanes, expected.xanes, rtol=1e-3, atol=1e-5)
+
+
+def test_a_result_that_cannot_be_written_leaves_neither_label_nor_done(database, monkeypatch):
+    task = label_task(database, diamond())
+    labeler = Labeler(database.url, "xtb", {})
+    write = labeler.result
+
+    def result(task):
+        inner = write(task)
+
+        def broken(session, done):
+            inner(session, done)
+            raise OSError("disk full")
+
+        return broken
+
+    monkeypatch.setattr(labeler, "result", result)
+    with pytest.raises(OSError, match="disk full"):
+        labeler.work(task.id)
+    assert labels(database) == 0
+    waiting = labeler.ledger.get(task.id)
+    assert waiting.state is TaskState.PENDING
+    assert waiting.attempts == 0
+
+
+def test_a_bad_geometry_is_quarantined_with_its_reason(database):
+    atoms = diamond()
+    atoms.positions[1] = atoms.positions[0] + 0.1
+    task = label_task(database, atoms)
+    report = Labeler(database.url, "xtb", {}).work(task.id)
+    assert report.state is TaskState.QUARANTINED
+    assert report.error.startswith("BadGeometry: atoms overlap")
+    assert labels(database) == 0
+
+
+def test_a_run_that_does_not_converge_is_tried_again_then_set_aside(database):
+    settings = {"max_iterations": 1}
+    hard = make_oracle("xtb", settings)
+    with database.begin() as session:
+        session.add(OracleSettings(settings_hash=hard.settings_hash, oracle="xtb", settings_json=settings))
+        structure = put_atoms(session, diamond())
+    task = Ledger(database).submit(
+        TaskKind.LABEL,
+        "hard",
+        {},
+        campaign_id=1,
+        max_attempts=2,
+        structure_id=structure.id,
+        settings_hash=hard.settings_hash,
+    )
+    labeler = Labeler(database.url, "xtb", settings)
+    reports = [labeler.work(task.id) for _ in range(3)]
+    assert [report.state for report in reports] == [
+        TaskState.RETRY,
+        TaskState.QUARANTINED,
+        TaskState.QUARANTINED,
+    ]
+    assert "NotConverged" in reports[0].error
+
+
+def test_a_finished_task_is_reported_not_repeated(database):
+    task = label_task(database, diamond())
+    labeler = Labeler(database.url, "xtb", {})
+    labeler.work(task.id)
+    assert labeler.work(task.id).state is TaskState.DONE
+    assert labeler.ledger.get(task.id).attempts == 1
+
+
+def test_a_task_of_other_settings_is_a_mistake(database):
+    task = label_task(database, diamond())
+    with pytest.raises(ValueError, match="wants oracle settings"):
+        Labeler(database.url, "xtb", {"sigma_ev": 0.9}).work(task.id)
+    assert Ledger(database).get(task.id).state is TaskState.PENDING
+
+
+def test_a_seed_task_remembers_its_frames(database):
+    task = seed_task(database)
+    labeler = Labeler(database.url, "xtb", {})
+    assert labeler.work(task.id).state is TaskState.DONE
+    frames = labeler.ledger.get(task.id).payload["frames"]
+    assert len(frames) > 1
+    assert frames[-1]["origin"] == "seed"
+    with database.session() as session:
+        for frame in frames:
+            label = get_label(session, frame["structure_id"], SETTINGS_HASH)
+            assert label.id == frame["label_id"]
+            assert label.task_id == task.id
+            assert get_structure(session, frame["structure_id"]).density_g_cm3 == pytest.approx(2.4)
+
+
+def test_the_same_seed_gives_the_same_structures(database, tmp_path):
+    other = Database.open(url_of_run(other_folder(tmp_path)))
+    with other.begin() as session:
+        create_campaign(session, "other", {}, seed=9, absorber="C")
+        session.add(OracleSettings(settings_hash=SETTINGS_HASH, oracle="xtb", settings_json={}))
+    hashes = []
+    for place in (database, other):
+        task = seed_task(place)
+        Labeler(place.url, "xtb", {}).work(task.id)
+        with place.session() as session:
+            frames = Ledger(place).get(task.id).payload["frames"]
+            hashes.append([get_structure(session, frame["structure_id"]).hash for frame in frames])
+    other.dispose()
+    assert hashes[0] == hashes[1]
+    assert labels(database) == len(hashes[0])
+
+
+def other_folder(folder: Path) -> Path:
+    """A second place for a database."""
+    (folder / "other").mkdir()
+    return folder / "other"
+
+
+@pytest.fixture
+def labelers(ray_session, database):
+    """Two labelers on Ray."""
+    pool = Pool("labeler", Labeler, 2, {"num_cpus": 0}, (database.url, "xtb", {}))
+    pool.start()
+    yield pool
+    pool.stop()
+
+
+def reports(pool: Pool, count: int) -> list[TaskReport]:
+    found = []
+    for _ in range(count):
+        ready, _ = ray.wait(pool.refs, num_returns=1, timeout=60)
+        done = pool.collect(ready[0])
+        assert done.error is None, done.error
+        found.append(done.value)
+    return found
+
+
+def test_two_labelers_on_one_task_compute_it_once(database, labelers):
+    for index in range(3):
+        task = label_task(database, diamond(index))
+        for _ in range(2):
+            labelers.submit(Work("work", (task.id,), tag=task.id))
+        states = {report.state for report in reports(labelers, 2)}
+        assert TaskState.DONE in states
+        assert states <= {TaskState.DONE, TaskState.LEASED}
+        assert Ledger(database).get(task.id).attempts == 1
+    assert labels(database) == 3
+
+
+def test_a_labeler_killed_at_work_leaves_a_lease_that_ends(database, labelers):
+    """The task is not lost: when its lease has ended somebody else does it."""
+    slow = seed_task(database, settings={"melt_quench": {"melt_steps": 200_000}})
+    labelers.submit(Work("ping", (), tag="ping"))
+    ready, _ = ray.wait(labelers.refs, timeout=60)
+    pid = labelers.collect(ready[0]).value
+    labelers.submit(Work("work", (slow.id,), tag=slow.id))
+    ledger = Ledger(database)
+    deadline = time.monotonic() + 30
+    while ledger.get(slow.id).state is not TaskState.LEASED and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    ready, _ = ray.wait(labelers.refs, timeout=30)
+    assert labelers.collect(ready[0]).lost
+    held = ledger.get(slow.id)
+    assert held.state is TaskState.LEASED
+    assert ledger.lease("another", task_id=slow.id) is None
+    assert ledger.heartbeat(slow.id, held.owner, -1.0)  # as if a minute had passed
+    taken = ledger.lease("another", task_id=slow.id)
+    assert taken.owner == "another"
+    assert taken.attempts == 2

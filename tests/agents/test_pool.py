@@ -1,0 +1,205 @@
+"""A pool on real Ray: busy time, errors, and actors that die."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+import ray
+from ray.exceptions import RayActorError
+
+from nearedge_agents.agent import Agent
+from nearedge_agents.pool import Done, Pool, Work
+
+# The workers cannot import test modules: the actor's class travels with its code.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+class Clerk(Agent):
+    """Does what the tests need."""
+
+    def __init__(self, greeting: str = "hello") -> None:
+        # Without the base class's import of torch: these actors start in a second.
+        if greeting == "broken":
+            raise ValueError("cannot be made")
+        self.greeting = greeting
+
+    def greet(self, name: str) -> str:
+        return f"{self.greeting} {name}"
+
+    def nap(self, seconds: float) -> int:
+        time.sleep(seconds)
+        return os.getpid()
+
+    def spin(self, seconds: float) -> None:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    def complain(self) -> None:
+        raise KeyError("nothing there")
+
+    def vanish(self) -> None:
+        os._exit(1)
+
+
+@pytest.fixture
+def pool():
+    """Two clerks."""
+    pool = Pool("clerks", Clerk, 2, {"num_cpus": 0})
+    pool.start()
+    yield pool
+    pool.stop()
+
+
+def answer(pool: Pool, timeout: float = 30.0) -> Done:
+    """The next answer."""
+    ready, _ = ray.wait(pool.refs, num_returns=1, timeout=timeout)
+    assert ready, "no answer"
+    return pool.collect(ready[0])
+
+
+def ask(pool: Pool, method: str, *args) -> Done:
+    """One question, one answer."""
+    pool.submit(Work(method, args, tag=method))
+    return answer(pool)
+
+
+def ask_until_done(pool: Pool, method: str, *args) -> tuple[Done, int]:
+    """As the stages do it: what is lost goes round again; the answer and how often it was lost."""
+    for lost in range(100):
+        done = ask(pool, method, *args)
+        if not done.lost:
+            return done, lost
+        time.sleep(0.1)
+    raise AssertionError("the actor did not come back")
+
+
+def test_an_answer_knows_its_work(pool):
+    work = Work("greet", ("Ada",), tag=("any", 3))
+    pool.submit(work)
+    done = answer(pool)
+    assert done.work is work
+    assert (done.value, done.error, done.lost) == ("hello Ada", None, False)
+
+
+def test_actors_are_free_until_they_have_work(pool):
+    assert pool.free == 2
+    assert pool.under_way == []
+    works = [Work("nap", (0.2,), tag=index) for index in range(2)]
+    for work in works:
+        pool.submit(work)
+    assert pool.free == 0
+    assert pool.under_way == works
+    with pytest.raises(RuntimeError, match="no free actor"):
+        pool.submit(Work("nap", (0,), tag=2))
+    pids = {answer(pool).value for _ in works}
+    assert len(pids) == 2
+    assert pool.free == 2
+    assert pool.refs == []
+
+
+def test_an_error_of_the_work_comes_back_as_itself(pool):
+    done = ask(pool, "complain")
+    assert isinstance(done.error, KeyError)
+    assert not done.lost
+    assert ask(pool, "greet", "Ada").value == "hello Ada"
+
+
+def test_busy_time_is_the_time_with_work(pool):
+    ask(pool, "greet", "wake up")
+    pool.usage()
+    started = time.monotonic()
+    done = ask(pool, "nap", 0.5)
+    assert done.error is None
+    time.sleep(0.5)
+    usage = pool.usage()
+    wall = time.monotonic() - started
+    assert usage.busy == pytest.approx(0.5, abs=0.2)
+    assert usage.capacity == pytest.approx(2 * wall, abs=0.05)
+    assert usage.tasks == 1
+    assert usage.cpu < 0.2
+
+
+def test_work_under_way_counts_and_is_not_counted_twice(pool):
+    ask(pool, "greet", "wake up")
+    pool.usage()
+    started = time.monotonic()
+    pool.submit(Work("nap", (0.6,), tag=None))
+    time.sleep(0.3)
+    first = pool.usage()
+    answer(pool)
+    busy = time.monotonic() - started
+    second = pool.usage()
+    assert first.busy == pytest.approx(0.3, abs=0.1)
+    assert first.tasks == 0
+    assert first.busy + second.busy == pytest.approx(busy, abs=0.1)
+    assert second.tasks == 1
+    assert pool.usage().busy == 0
+
+
+def test_cpu_seconds_are_those_of_the_process(pool):
+    ask(pool, "greet", "wake up")
+    pool.usage()
+    ask(pool, "spin", 0.3)
+    assert pool.usage().cpu == pytest.approx(0.3, abs=0.1)
+
+
+def test_an_actor_that_exits_is_lost_and_comes_back(pool):
+    done = ask(pool, "vanish")
+    assert done.lost
+    assert isinstance(done.error, RayActorError)
+    assert pool.free == 2
+    for _ in range(3):  # both actors get their turn
+        done, _ = ask_until_done(pool, "greet", "again")
+        assert done.value == "hello again"
+
+
+def test_an_actor_that_is_killed_is_lost_and_comes_back():
+    pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, ("bonjour",))
+    pool.start()
+    pid = ask(pool, "nap", 0).value
+    pool.submit(Work("nap", (60,), tag="long"))
+    time.sleep(0.3)
+    os.kill(pid, signal.SIGKILL)
+    done = answer(pool)
+    assert done.lost
+    assert done.work.tag == "long"
+    done, _ = ask_until_done(pool, "greet", "Ada")
+    assert done.value == "bonjour Ada"
+    assert ask(pool, "nap", 0).value != pid
+    pool.stop()
+
+
+def test_an_actor_that_cannot_be_made_is_an_error_not_a_loss():
+    """A loss would be tried again for ever."""
+    pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, ("broken",))
+    pool.start()
+    done = ask(pool, "greet", "Ada")
+    assert not done.lost
+    assert "cannot be made" in str(done.error)
+    pool.stop()
+
+
+def test_stopping_ends_the_processes():
+    pool = Pool("clerk", Clerk, 1, {"num_cpus": 0})
+    pool.start()
+    pid = ask(pool, "nap", 0).value
+    pool.submit(Work("nap", (60,), tag=None))
+    pool.stop()
+    assert pool.refs == []
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and _alive(pid):
+        time.sleep(0.1)
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
