@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from nearedge.config import CampaignConfig
@@ -15,6 +16,7 @@ from nearedge.preflight import Checked, check
 from nearedge.rundir import RunDir
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.errors import UserError
+from nearedge_db.hashing import content_hash
 from nearedge_db.schema import Campaign, OracleSettings
 from nearedge_db.states import CampaignState
 from nearedge_db.store import add_event, create_campaign, find_campaign, set_campaign_state
@@ -35,10 +37,10 @@ def run_campaign(config: CampaignConfig) -> int:
     checked = check(config)
     database = Database.open(config.database or url_of_run(config.run_dir))
     try:
-        campaign = open_campaign(database, checked)
+        campaign, has_more_to_do = open_campaign(database, checked)
         tracking_uri = config.mlflow or f"sqlite:///{config.run_dir.absolute() / 'mlflow.db'}"
         RunDir(config.run_dir).write(config.name, config.database, config.mlflow)
-        if campaign.state is CampaignState.FINISHED and not _goes_on(database, campaign, config):
+        if not has_more_to_do:
             console.print(f"campaign {config.name} is finished: {campaign.stop_reason}")
         else:
             status = _conduct(checked, database, campaign, tracking_uri, console)
@@ -65,8 +67,10 @@ def request_stop(run_dir: RunDir, name: str) -> str:
         database.dispose()
 
 
-def open_campaign(database: Database, checked: Checked) -> Campaign:
-    """The campaign's row: a new one, or the one of this name if what defines it has not changed.
+def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]:
+    """The campaign's row, and whether there is something to do: not when it is finished and `stop` is unchanged.
+
+    It is a new one, or the one of this name if what defines it has not changed.
 
     Raises UserError where the stored campaign has another seed, target, material, seeds or oracle.
     """
@@ -76,7 +80,7 @@ def open_campaign(database: Database, checked: Checked) -> Campaign:
     if config.seeds.file is not None:
         stored["seeds"]["file"] = str(config.seeds.file.absolute())
     with database.begin() as session:
-        campaign = find_campaign(session, config.name)
+        campaign, has_more_to_do = find_campaign(session, config.name), True
         if campaign is None:
             campaign = create_campaign(
                 session,
@@ -88,8 +92,10 @@ def open_campaign(database: Database, checked: Checked) -> Campaign:
             )
             add_event(session, campaign.id, "target read", {"history": list(checked.spectrum.history)})
         else:
-            _check_unchanged(campaign, stored)
-            campaign.config_json = stored
+            before = _settings_of(campaign)
+            _check_unchanged(config.name, before, stored)
+            has_more_to_do = campaign.state is not CampaignState.FINISHED or before["stop"] != stored["stop"]
+            campaign.config_json, campaign.config_hash = stored, content_hash(stored)
         if session.get(OracleSettings, checked.oracle.settings_hash) is None:
             session.add(
                 OracleSettings(
@@ -98,16 +104,28 @@ def open_campaign(database: Database, checked: Checked) -> Campaign:
                     settings_json=checked.oracle.settings.model_dump(mode="json"),
                 )
             )
-        return campaign
+        return campaign, has_more_to_do
 
 
-def _check_unchanged(campaign: Campaign, stored: dict[str, Any]) -> None:
+def _settings_of(campaign: Campaign) -> dict[str, Any]:
+    """The stored settings with today's defaults for keys that came later. Raises UserError if they fit no more."""
+    try:
+        return CampaignConfig.model_validate(campaign.config_json).model_dump(mode="json", exclude={"dir"})
+    except ValidationError as error:
+        raise UserError(
+            f"campaign {campaign.name!r} was made with settings that this version does not know",
+            got=error.errors()[0]["msg"],
+            fix="choose another name or --dir",
+        ) from None
+
+
+def _check_unchanged(name: str, before: dict[str, Any], stored: dict[str, Any]) -> None:
     for key in FIXED:
-        before, now = _lookup(campaign.config_json, key), _lookup(stored, key)
-        if before != now:
+        old, new = _lookup(before, key), _lookup(stored, key)
+        if old != new:
             raise UserError(
-                f"campaign {campaign.name!r} exists with another {key}",
-                got=f"{now!r}, it has {before!r}",
+                f"campaign {name!r} exists with another {key}",
+                got=f"{new!r}, it has {old!r}",
                 fix="restore that setting to continue it, or choose another name or --dir",
             )
 
@@ -116,14 +134,6 @@ def _lookup(settings: dict[str, Any], key: str) -> Any:
     for part in key.split("."):
         settings = settings[part]
     return settings
-
-
-def _goes_on(database: Database, campaign: Campaign, config: CampaignConfig) -> bool:
-    """Whether a finished campaign has been given more to do."""
-    from nearedge.summary import summarise
-
-    labels = summarise(database, config.name).labels
-    return labels.guided < config.stop.labels or labels.baseline < config.stop.baseline
 
 
 def _conduct(

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from nearedge_db.schema import Campaign, LabelRow, LabelUse, PoolUsage, TaskRow
 from nearedge_db.states import LabelRole, TaskKind, TaskState
+from nearedge_db.store import DRIVER
 from nearedge_db.types import utc_now
 
 MAX_REASON_CHARACTERS = 160
@@ -77,7 +78,7 @@ def read_cost(session: Session, campaign: Campaign) -> Cost:
         trainings=_work(session, campaign.id, TaskKind.TRAIN),
         failures=_failures(session, campaign.id),
         wall_seconds=_wall_seconds(campaign, utc_now()),
-        active_seconds=_active_seconds(usage, campaign.config_json),
+        active_seconds=_active_seconds(usage),
         sessions=len({row.session for row in usage}),
         cpu_seconds=sum(row.cpu_seconds for row in usage),
     )
@@ -129,11 +130,6 @@ def _wall_seconds(campaign: Campaign, now: datetime) -> float | None:
     return max(0.0, (ended - campaign.started_at).total_seconds())
 
 
-def _active_seconds(usage: list[PoolUsage], config: dict) -> float:
-    """Capacity over the number of actors is a session's length; the longest pool counts."""
-    pools = config.get("pools") or {}
-    lengths: dict[str, float] = {}
-    for row in usage:
-        size = (pools.get(row.pool) or {}).get("size", 1)
-        lengths[row.session] = max(lengths.get(row.session, 0.0), row.capacity_seconds / size)
-    return sum(lengths.values())
+def _active_seconds(usage: list[PoolUsage]) -> float:
+    """How long the campaign was worked on: the driver's own row of every session."""
+    return sum(row.capacity_seconds for row in usage if row.pool == DRIVER)

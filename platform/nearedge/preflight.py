@@ -58,6 +58,10 @@ def check(config: CampaignConfig) -> Checked:
         raise UserError(
             "target.absorber is not in the material", got=absorber, fix=f"choose one of {sorted(elements)}"
         )
+    if absorber in ("H", "He"):
+        raise UserError(
+            "target.absorber has no K-edge into p states", got=absorber, fix="choose a heavier element"
+        )
     oracle = make_oracle(config.oracle.name, dict(config.oracle.settings))
     oracle.check_elements(np.array([atomic_numbers[symbol] for symbol in sorted(elements)]))
     make_policy(config.acquisition.policy)

@@ -37,7 +37,7 @@ from nearedge_db.states import (
     TaskKind,
     TaskState,
 )
-from nearedge_db.store import candidate_counts, find_campaign, list_models, pool_totals
+from nearedge_db.store import DRIVER, candidate_counts, find_campaign, list_models, pool_totals
 
 HEADLINES = {
     ModelKind.PRIOR.value: "denoising_loss",
@@ -249,6 +249,7 @@ def _pools(session: Session, campaign_id: int) -> dict[str, PoolSummary]:
             tasks=total.tasks,
         )
         for name, total in pool_totals(session, campaign_id).items()
+        if name != DRIVER
     }
 
 

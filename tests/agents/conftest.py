@@ -33,8 +33,6 @@ def database(tmp_path):
     oracle = make_oracle("xtb", {})
     with database.begin() as session:
         create_campaign(session, "agents", {}, seed=0, absorber="C")
-        session.add(
-            OracleSettings(settings_hash=oracle.settings_hash, oracle=oracle.name, settings_json={})
-        )
+        session.add(OracleSettings(settings_hash=oracle.settings_hash, oracle=oracle.name, settings_json={}))
     yield database
     database.dispose()

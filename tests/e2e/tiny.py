@@ -22,6 +22,7 @@ SETTINGS: dict[str, Any] = {
         "settings": {
             "relax_steps": 2,
             "path_frames": 1,
+            "rattle_a": [0.1],
             "melt_quench": {"melt_steps": 60, "quench_steps": 150, "relax_steps": 40},
         },
     },

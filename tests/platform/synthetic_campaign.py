@@ -308,7 +308,11 @@ class _Writer:
     def _usage(self) -> None:
         """Two sessions: the labeler 300 of 400 s busy in each of 200 s length, the scorer 50 of 200 s."""
         for driver in ("s1", "s2"):
-            for pool, busy, capacity, cpu in (("labeler", 300, 400, 280), ("scorer", 50, 200, 40)):
+            for pool, busy, capacity, cpu in (
+                ("labeler", 300, 400, 280),
+                ("scorer", 50, 200, 40),
+                ("driver", 10, 200, 10),
+            ):
                 add_pool_usage(
                     self.session,
                     self.campaign.id,

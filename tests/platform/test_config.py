@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from tests.platform.campaign_files import write_config
 
 from nearedge.config import CampaignConfig, load_config
 from nearedge_db.errors import UserError
-from tests.platform.campaign_files import write_config
 
 
 def complaint(path: Path, *overrides: str) -> str:

@@ -52,9 +52,7 @@ def test_each_limit_has_its_own_first_word(changes, word):
 
 
 def test_the_limits_themselves_pass():
-    assert verdict(
-        contact=GATE.min_contact, overcoordinated_fraction=0.05, nearest_fingerprint=0.1
-    ).passed
+    assert verdict(contact=GATE.min_contact, overcoordinated_fraction=0.05, nearest_fingerprint=0.1).passed
 
 
 def test_the_first_of_all_candidates_is_new():

@@ -10,13 +10,13 @@ import pytest
 import ray
 from ase import Atoms
 from ase.build import bulk
+from tests.platform.campaign_files import ENERGIES_EV, intensity, write_config, write_target
 
 from nearedge.cli.app import main
 from nearedge.config import load_config
 from nearedge.preflight import check
 from nearedge_db.database import Database, url_of_run
 from nearedge_services.structures.extxyz import write_structures
-from tests.platform.campaign_files import ENERGIES_EV, intensity, write_config, write_target
 
 
 @pytest.fixture

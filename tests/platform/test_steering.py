@@ -19,6 +19,11 @@ CONFIG = CampaignConfig(
 )
 
 
+def at(density: float, guidance: float) -> dict[str, float]:
+    """Settings that a structure was made with."""
+    return {"density_g_cm3": density, "guidance_scale": guidance}
+
+
 @pytest.fixture
 def database(tmp_path):
     database = Database.open(url_of_run(tmp_path))
@@ -42,7 +47,7 @@ def test_the_study_lives_beside_the_tables_of_the_campaign(database):
 def test_plain_optuna_loads_the_study(database):
     steering = Steering(CONFIG, database.url)
     steering.tell(steering.ask().trial_number, 0.02)
-    steering.add_measured("a" * 64, 2.5, 0.0, 0.015, "starting structure")
+    steering.add_measured("a" * 64, {"density_g_cm3": 2.5}, 0.015, "starting structure")
     study = optuna.load_study(study_name="steered", storage=database.url)
     assert study.direction == optuna.study.StudyDirection.MINIMIZE
     assert study.best_value == 0.015
@@ -55,29 +60,31 @@ def test_asks_stay_inside_the_ranges(database):
         settings = steering.ask()
         assert 2.0 <= settings.density_g_cm3 <= 3.0
         assert 0.5 <= settings.guidance_scale <= 8.0
+        low, high = CONFIG.generation.spectral_weight_ev
+        assert low <= settings.spectral_weight_ev <= high
         steering.tell(settings.trial_number, abs(settings.density_g_cm3 - 2.7))
 
 
 def test_a_measured_trial_is_added_once(database):
     steering = Steering(CONFIG, database.url)
     for _ in range(2):
-        steering.add_measured("k", 2.5, 1.0, 0.01, "guided")
-    steering.add_measured("other", 2.5, 1.0, 0.01, "guided")
-    Steering(CONFIG, database.url).add_measured("k", 2.5, 1.0, 0.01, "guided")
+        steering.add_measured("k", at(2.5, 1.0), 0.01, "guided")
+    steering.add_measured("other", at(2.5, 1.0), 0.01, "guided")
+    Steering(CONFIG, database.url).add_measured("k", at(2.5, 1.0), 0.01, "guided")
     assert len(Steering(CONFIG, database.url).study.get_trials()) == 2
 
 
 @pytest.mark.parametrize(("density", "guidance"), [(1.9, 1.0), (3.1, 1.0), (2.5, 8.5), (2.5, -0.1)])
 def test_what_lies_outside_the_ranges_is_left_out(database, density, guidance):
     steering = Steering(CONFIG, database.url)
-    steering.add_measured("k", density, guidance, 0.01, "guided")
+    steering.add_measured("k", at(density, guidance), 0.01, "guided")
     assert steering.study.get_trials() == []
 
 
-def test_an_unguided_structure_counts_at_guidance_zero(database):
+def test_an_unguided_structure_tells_about_the_density_alone(database):
     steering = Steering(CONFIG, database.url)
-    steering.add_measured("k", 2.5, 0.0, 0.01, "baseline")
-    assert steering.study.best_params == {"density_g_cm3": 2.5, "guidance_scale": 0.0}
+    steering.add_measured("k", {"density_g_cm3": 2.5}, 0.01, "starting structure")
+    assert steering.study.best_params == {"density_g_cm3": 2.5}
 
 
 def test_telling_and_giving_up_twice_changes_nothing(database):
@@ -98,7 +105,8 @@ def test_two_campaigns_of_one_seed_ask_the_same(tmp_path):
         (tmp_path / name).mkdir()
         steering = Steering(CONFIG, url_of_run(tmp_path / name))
         for index in range(10):
-            steering.add_measured(str(index), 2.0 + index / 10, 0.0, 0.01 * (index + 1), "starting structure")
+            place = {"density_g_cm3": 2.0 + index / 10}
+            steering.add_measured(str(index), place, 0.01 * (index + 1), "starting structure")
         asked.append([steering.ask() for _ in range(3)])
     assert asked[0] == asked[1]
 
@@ -122,7 +130,7 @@ def test_better_regions_are_asked_more_often(database):
     steering = Steering(CONFIG, database.url)
     for index in range(30):
         density = 2.0 + index / 29
-        steering.add_measured(str(index), density, 4.0, abs(density - 2.3), "guided")
+        steering.add_measured(str(index), at(density, 4.0), abs(density - 2.3), "guided")
     asked = []
     for _ in range(12):
         settings = steering.ask()

@@ -5,9 +5,7 @@ import pytest
 from nearedge.config import StopConfig
 from nearedge.stopping import Standing, reason_to_stop
 
-STOP = StopConfig(
-    labels=10, baseline_labels=3, tolerance_per_ev=0.01, plateau_labels=5, wall_minutes=30.0
-)
+STOP = StopConfig(labels=10, baseline_labels=3, tolerance_per_ev=0.01, plateau_labels=5, wall_minutes=30.0)
 RUNNING = {
     "guided_labels": 4,
     "baseline_labels": 3,

@@ -47,9 +47,10 @@ from .structures import (
     structure_by_hash,
     to_atoms,
 )
-from .usage import PoolTotals, add_pool_usage, pool_totals
+from .usage import DRIVER, PoolTotals, add_pool_usage, pool_totals
 
 __all__ = [
+    "DRIVER",
     "CampaignProgress",
     "PoolTotals",
     "Score",

@@ -8,6 +8,9 @@ from sqlalchemy.orm import Session
 from nearedge_db.insert import get_or_insert
 from nearedge_db.schema import PoolUsage
 
+DRIVER = "driver"
+"""Name under which the driver's own time is kept beside the pools': busy is its CPU time."""
+
 
 @dataclass(frozen=True)
 class PoolTotals:

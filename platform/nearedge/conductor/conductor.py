@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sqlalchemy.orm import Session
+
 from nearedge.conductor.context import Context
 from nearedge.conductor.labelling import Labelling
 from nearedge.conductor.loop import Loop
@@ -21,7 +23,7 @@ from nearedge_agents.pool import Pool
 from nearedge_agents.scorer import Scorer
 from nearedge_agents.trainer import Trainer
 from nearedge_db.states import CampaignState, GenerationRole, TaskKind, TaskState
-from nearedge_db.store import add_pool_usage, get_campaign, pool_totals
+from nearedge_db.store import DRIVER, add_pool_usage, get_campaign, pool_totals
 
 ACCOUNT_EVERY_S = 3.0
 """How often pool usage is written and a stop request is looked for."""
@@ -51,7 +53,8 @@ class Conductor:
         self.pools: dict[str, Pool] = {name: self._pool(name) for name in context.config.pools}
         self.seconds_before = self._earlier_seconds()
         self.started = time.monotonic()
-        self._accounted = time.monotonic()
+        self._accounted = self._driver_mark = time.monotonic()
+        self._driver_cpu = time.process_time()
         self._stop_requested = False
 
     def run(self, on_tick: Callable[[], None] = lambda: None) -> tuple[str, bool]:
@@ -84,7 +87,7 @@ class Conductor:
         return Standing(
             guided_labels=self.labelling.guided_labels,
             baseline_labels=self.labelling.baseline_labels,
-            best_distance=self.context.best_distance,
+            best_distance=self.labelling.best_guided,
             since_best=self.labelling.since_best,
             minutes=self.seconds / 60,
         )
@@ -145,13 +148,26 @@ class Conductor:
                     cpu_seconds=usage.cpu,
                     tasks=usage.tasks,
                 )
+            self._account_driver(session)
+
+    def _account_driver(self, session: Session) -> None:
+        """The driver's own time and CPU; its capacity is what the session has lasted."""
+        now, cpu = time.monotonic(), time.process_time()
+        add_pool_usage(
+            session,
+            self.context.campaign_id,
+            self.session,
+            DRIVER,
+            busy_seconds=cpu - self._driver_cpu,
+            capacity_seconds=now - self._driver_mark,
+            cpu_seconds=cpu - self._driver_cpu,
+        )
+        self._driver_mark, self._driver_cpu = now, cpu
 
     def _earlier_seconds(self) -> float:
         with self.context.database.session() as session:
             totals = pool_totals(session, self.context.campaign_id)
-        sizes = {str(name): pool.size for name, pool in self.context.config.pools.items()}
-        spent = [total.capacity_seconds / sizes[name] for name, total in totals.items() if name in sizes]
-        return max(spent, default=0.0)
+        return totals[DRIVER].capacity_seconds if DRIVER in totals else 0.0
 
     def _baseline_wanted(self) -> int:
         """Unguided samples still to be made: wanted labels less what is labelled, waiting or being scored."""

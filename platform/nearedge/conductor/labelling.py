@@ -39,6 +39,8 @@ class Labelling:
     pool: str = "labeler"
     guided_labels: int = 0
     baseline_labels: int = 0
+    best_guided: float = float("inf")
+    """Best oracle-computed distance of a guided candidate, 1/eV."""
     since_best: int = 0
     """Guided labels in a row that brought no better structure."""
     closing: bool = False
@@ -219,4 +221,5 @@ class Labelling:
         self.guided_labels = len(guided)
         everything = [use.spectral_distance for use in uses if use.spectral_distance is not None]
         self.context.best_distance = min(everything, default=float("inf"))
+        self.best_guided = min(guided, default=float("inf"))  # type: ignore[type-var, assignment]
         self.since_best = guided[::-1].index(min(guided)) if guided else 0  # type: ignore[type-var]

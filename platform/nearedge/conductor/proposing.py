@@ -113,7 +113,7 @@ class Proposing:
         return self._create(GenerationRole.BASELINE, made, densities, dict.fromkeys(SEARCHED, 0.0))
 
     def _guided(self) -> Generation:
-        settings = self.context.steering.ask()
+        settings, self._first = self._first or self.context.steering.ask(), None
         densities = [settings.density_g_cm3] * self.context.config.generation.batch
         made = self._made(GenerationRole.GUIDED)
         searched = {name: getattr(settings, name) for name in SEARCHED}

@@ -1,0 +1,168 @@
+"""Campaigns that are interrupted, killed, or repeated: nothing is lost, nothing is paid for twice, nothing differs."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.e2e.tiny import SETTINGS, command, environment, nearedge, rows, status, write_campaign
+
+pytestmark = pytest.mark.slow
+
+BASELINE = SETTINGS["stop"]["baseline_labels"]
+LABELS = SETTINGS["stop"]["labels"]
+
+
+def start(folder: Path) -> subprocess.Popen:
+    """The campaign in the background, as from a terminal: in a process group of its own."""
+    write_campaign(folder)
+    output = (folder / "output.txt").open("w")
+    return subprocess.Popen(
+        command("run", "tiny.yaml"),
+        cwd=folder,
+        env=environment(),
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
+        time.sleep(0.1)
+
+
+def at_work(folder: Path, kind: str, done: int) -> Callable[[], bool]:
+    """Whether so many tasks of a kind are done and another one is being worked on."""
+
+    def look() -> bool:
+        if not (folder / "runs" / "tiny" / "campaign.json").exists():  # written once the tables are there
+            return False
+        query = f"SELECT state, COUNT(*) FROM tasks WHERE kind = '{kind}' GROUP BY state"
+        found = dict(rows(folder, query))
+        return found.get("DONE", 0) >= done and found.get("LEASED", 0) >= 1
+
+    return look
+
+
+def descendants(driver: subprocess.Popen) -> list[psutil.Process]:
+    """The driver's processes: Ray's servers, its workers, the actors."""
+    found = psutil.Process(driver.pid).children(recursive=True)
+    assert any(process.name() == "raylet" for process in found)
+    return found
+
+
+def assert_no_orphans(processes: list[psutil.Process]) -> None:
+    """Ray's processes have ended with their driver."""
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    assert [process.name() for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def assert_finished_and_nothing_twice(folder: Path) -> None:
+    told = status(folder)
+    assert told["state"] == "FINISHED"
+    assert (told["labels"]["baseline"], told["labels"]["guided"]) == (BASELINE, LABELS)
+    assert rows(folder, "SELECT 1 FROM labels GROUP BY structure_id, settings_hash HAVING COUNT(*) > 1") == []
+    uses = rows(folder, "SELECT COUNT(*) FROM label_uses WHERE role IN ('baseline', 'guided')")[0][0]
+    query = "SELECT COUNT(*), COUNT(DISTINCT structure_hash) FROM labels_ledger WHERE kind = 'label' AND state = 'DONE'"
+    assert rows(folder, query) == [(uses, uses)]
+    of_tasks = (
+        "SELECT COUNT(*) FROM labels JOIN tasks ON tasks.id = labels.task_id WHERE tasks.kind = 'label'"
+    )
+    assert rows(folder, of_tasks) == [(uses,)]
+    seeds = "SELECT COUNT(*) FROM tasks WHERE kind = 'seed' AND state = 'DONE'"
+    assert rows(folder, seeds) == [(SETTINGS["seeds"]["count"],)]
+    unfinished = "SELECT kind, state FROM tasks WHERE state NOT IN ('DONE', 'CANCELLED', 'QUARANTINED')"
+    assert rows(folder, unfinished) == []
+
+
+def go_on(folder: Path) -> None:
+    """The same command again, to the end."""
+    result = nearedge("run", "tiny.yaml", cwd=folder, timeout=400)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+
+
+@pytest.mark.parametrize("kind", ["seed", "train"])
+def test_ctrl_c_loses_nothing(tmp_path, kind):
+    driver = start(tmp_path)
+    wait_for(at_work(tmp_path, kind, 1), f"a {kind} task at work")
+    processes = descendants(driver)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does it: to every process in the foreground
+    assert driver.wait(timeout=120) == 130
+    assert "the same command goes on from here" in (tmp_path / "output.txt").read_text()
+    assert_no_orphans(processes)
+    assert status(tmp_path)["state"] == "STOPPED"
+    assert rows(tmp_path, "SELECT COUNT(*) FROM tasks WHERE state = 'LEASED'") == [(0,)]
+    done = rows(tmp_path, "SELECT id, owner, finished_at FROM tasks WHERE state = 'DONE' ORDER BY id")
+    assert done
+    go_on(tmp_path)
+    assert_finished_and_nothing_twice(tmp_path)
+    numbers = ", ".join(str(number) for number, *_ in done)
+    again = rows(tmp_path, f"SELECT id, owner, finished_at FROM tasks WHERE id IN ({numbers}) ORDER BY id")
+    assert again == done
+
+
+@pytest.mark.parametrize(("kind", "count"), [("seed", 2), ("label", 1)])
+def test_a_killed_driver_loses_nothing(tmp_path, kind, count):
+    driver = start(tmp_path)
+    wait_for(at_work(tmp_path, "seed", min(count, 2)), "the starting structures")
+    if kind == "label":
+        done = "SELECT COUNT(*) FROM tasks WHERE kind = 'label' AND state = 'DONE'"
+        wait_for(lambda: rows(tmp_path, done)[0][0] >= count, "a label")
+    processes = descendants(driver)
+    driver.kill()
+    driver.wait()
+    assert_no_orphans(processes)
+    assert rows(tmp_path, "SELECT state FROM campaigns") == [("RUNNING",)]
+    go_on(tmp_path)
+    assert_finished_and_nothing_twice(tmp_path)
+
+
+def test_the_same_seed_gives_the_same_campaign(tmp_path):
+    """Up to where the timing of several processes decides: the second guided batch."""
+    found = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        write_campaign(folder, stop={"labels": 1, "baseline_labels": 1})
+        go_on(folder)
+        weights = {
+            kind: (folder / "runs" / "tiny" / "models" / kind / "000" / "weights.safetensors").read_bytes()
+            for kind in ("prior", "surrogate", "potential")
+        }
+        found.append((facts(folder), weights))
+    (first, weights), (second, other_weights) = found
+    assert first == second
+    for kind, content in weights.items():
+        assert content == other_weights[kind], f"the first {kind} differs"
+
+
+def facts(folder: Path) -> dict[str, list[tuple]]:
+    """What must not depend on timing."""
+    queries = {
+        "starting structures": (
+            "SELECT origin, hash FROM campaign_structures JOIN structures ON structures.id = structure_id"
+            " WHERE origin IN ('seed', 'seed_path', 'seed_rattled') ORDER BY hash"
+        ),
+        "energies": (
+            "SELECT hash, energy_ev FROM labels JOIN structures ON structures.id = labels.structure_id"
+            " JOIN tasks ON tasks.id = labels.task_id WHERE tasks.kind = 'seed' ORDER BY hash"
+        ),
+        "data sets": "SELECT kind, dataset_hash FROM models WHERE sequence = 0 ORDER BY kind",
+        "first requests": "SELECT role, settings_json FROM generations WHERE sequence = 0 ORDER BY role",
+        "first raw structures": (
+            "SELECT index_in_generation, hash FROM candidates"
+            " JOIN generations ON generations.id = generation_id"
+            " JOIN structures ON structures.id = raw_structure_id"
+            " WHERE role = 'baseline' AND generations.sequence = 0 ORDER BY index_in_generation"
+        ),
+    }
+    answers = {name: rows(folder, query) for name, query in queries.items()}
+    assert all(answers.values()), answers
+    return answers

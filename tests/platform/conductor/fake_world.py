@@ -1,0 +1,290 @@
+"""The conductor with everything real but the actors: their work is faked, at once and in this process.
+
+A structure's fake spectrum is the target plus a bump whose height follows from the positions, so labels repeat.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from sqlalchemy.orm import Session
+from tests.platform.campaign_files import ENERGIES_EV, intensity
+
+from nearedge.conductor.conductor import Conductor
+from nearedge.conductor.context import Context
+from nearedge.config import CampaignConfig
+from nearedge.steering import Settings
+from nearedge_agents.pool import Done, Usage, Work
+from nearedge_agents.scorer import Prediction, Scored
+from nearedge_agents.worker import TaskReport
+from nearedge_db.database import Database, url_of_run
+from nearedge_db.ledger import Ledger, Task
+from nearedge_db.schema import OracleSettings, TaskRow
+from nearedge_db.states import StructureOrigin, TaskKind
+from nearedge_db.store import (
+    add_model,
+    create_campaign,
+    find_campaign,
+    get_structure,
+    promote,
+    put_atoms,
+    put_label,
+    to_atoms,
+)
+from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.spectra.spectrum import Spectrum
+from nearedge_services.spectra.target import Target
+from nearedge_services.structures.fingerprint import fingerprint
+
+SETTINGS: dict[str, Any] = {
+    "name": "faked",
+    "seed": 1,
+    "target": {"file": "target.csv"},
+    "material": {"composition": "C8", "density_g_cm3": (2.0, 3.0)},
+    "seeds": {"count": 5, "held_out_fraction": 0.3},
+    "models": {"retrain_every": {"surrogate": 3}},
+    "generation": {"batch": 2},
+    "gate": {"novelty": 0.0, "max_energy_above_seeds_ev_per_atom": 5.0},
+    "acquisition": {"selectivity": 2.0, "max_waiting": 6},
+    "stop": {"labels": 4, "baseline_labels": 2},
+}
+
+
+def carbon(seed: int, density_g_cm3: float = 2.5) -> Atoms:
+    """Eight atoms of that density, out of place in a way that the seed decides."""
+    atoms = bulk("C", "diamond", 3.57, cubic=True)
+    atoms.set_cell(atoms.cell.array * (3.51 / density_g_cm3) ** (1 / 3), scale_atoms=True)
+    atoms.rattle(0.15, seed=seed)
+    return atoms
+
+
+def fake_xanes(atoms: Atoms) -> np.ndarray:
+    """(N, G) target plus a bump between 0.05 and 0.55 high."""
+    height = 0.05 + float(np.abs(atoms.positions).sum() * 1e3 % 500) / 1000
+    bump = height * np.exp(-0.5 * ((ENERGIES_EV - 20.0) / 1.5) ** 2)
+    return np.tile(intensity() + bump, (len(atoms), 1))
+
+
+class FakeSteering:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.told: dict[int, float] = {}
+        self.measured: dict[str, tuple] = {}
+        self.given_up: list[int] = []
+
+    def ask(self) -> Settings:
+        self.asked += 1
+        return Settings(self.asked, 2.5, 4.0, 1.0)
+
+    def tell(self, trial_number: int, distance: float) -> None:
+        self.told.setdefault(trial_number, distance)
+
+    def give_up(self, trial_number: int) -> None:
+        self.given_up.append(trial_number)
+
+    def give_up_orphans(self, known: set[int]) -> None:
+        pass
+
+    def add_measured(self, key: str, *facts: Any) -> None:
+        self.measured.setdefault(key, facts)
+
+
+@dataclass
+class FakePool:
+    """Does the work when the answer is collected; ``answer`` returns the value or raises."""
+
+    name: str
+    size: int
+    answer: Callable[[Work], Any]
+    works: dict[int, Work] = field(default_factory=dict)
+    given: list[Work] = field(default_factory=list)
+    """All work ever submitted, in order."""
+    lost: set[int] = field(default_factory=set)
+    """Numbers (from 0) of submissions whose actor dies."""
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self.works = {}
+
+    @property
+    def free(self) -> int:
+        return self.size - len(self.works)
+
+    @property
+    def under_way(self) -> list[Work]:
+        return list(self.works.values())
+
+    @property
+    def refs(self) -> list[tuple[str, int]]:
+        return [(self.name, number) for number in self.works]
+
+    def submit(self, work: Work) -> None:
+        assert self.free
+        self.works[len(self.given)] = work
+        self.given.append(work)
+
+    def collect(self, ref: tuple[str, int]) -> Done:
+        work = self.works.pop(ref[1])
+        if ref[1] in self.lost:
+            return Done(work, error=RuntimeError("died"), lost=True)
+        try:
+            return Done(work, value=self.answer(work))
+        except Exception as error:  # noqa: BLE001 - as a pool does
+            return Done(work, error=error)
+
+    def usage(self) -> Usage:
+        return Usage(1.0, float(self.size), 0.5, 1)
+
+
+class World:
+    """One run directory with its fake actors; ``conductor()`` starts a new session of the same campaign."""
+
+    def __init__(self, folder: Path, **sections: Any) -> None:
+        self.folder = folder
+        self.config = CampaignConfig.model_validate({**SETTINGS, "dir": str(folder), **sections})
+        self.database = Database.open(url_of_run(folder))
+        self.ledger = Ledger(self.database)
+        self.oracle = make_oracle("xtb", {})
+        self.steering = FakeSteering()
+        with self.database.begin() as session:
+            create_campaign(session, "faked", {}, seed=1, absorber="C")
+            session.add(
+                OracleSettings(settings_hash=self.oracle.settings_hash, oracle="xtb", settings_json={})
+            )
+        self.fails: Callable[[Task], str | None] = lambda task: None
+        """Says of a label or seed task why it fails for good, if it does."""
+        self.contact: Callable[[Atoms], float] = lambda atoms: 0.95
+        """Relative contact of a scored candidate: below the gate's limit it is rejected."""
+        self.lost: dict[str, set[int]] = {}
+        self.labels_computed: list[int] = []
+        """Structures that the fake oracle was asked for."""
+
+    def context(self) -> Context:
+        spectrum = Spectrum(ENERGIES_EV, intensity())
+        with self.database.session() as session:
+            campaign = find_campaign(session, "faked")
+        return Context(
+            config=self.config,
+            campaign_id=campaign.id,
+            absorber="C",
+            spectrum=spectrum,
+            oracle=self.oracle,
+            database=self.database,
+            steering=self.steering,
+            target=Target.from_spectrum(spectrum, self.oracle.grid, "C"),
+        )
+
+    def conductor(self, starting: list[Atoms] | None = None) -> Conductor:
+        """A new session, as after a restart of the driver."""
+        conductor = Conductor(self.context(), starting or [], "sqlite:///unused.db")
+        answers = {
+            "generator": self._generate,
+            "scorer": self._score,
+            "labeler": self._label,
+            "trainer": self._train,
+        }
+        conductor.pools = {
+            name: FakePool(name, pool.size, answers[name], lost=self.lost.get(name, set()))
+            for name, pool in self.config.pools.items()
+        }
+        return conductor
+
+    def _generate(self, work: Work) -> list[Atoms]:
+        request = work.args[0]
+        return [carbon(seed, density) for seed, density in zip(request.seeds, request.densities, strict=True)]
+
+    def _score(self, work: Work) -> Any:
+        if work.method == "predict":
+            return [prediction(atoms) for atoms in work.args[0]]
+        return [scored(atoms, self.contact(atoms)) for atoms in work.args[0]]
+
+    def _label(self, work: Work) -> TaskReport:
+        return self.do_task(work.args[0], self._write)
+
+    def _train(self, work: Work) -> Any:
+        return "opened" if work.method == "open_registry" else self.do_task(work.args[0], self._write_model)
+
+    def do_task(self, task_id: int, write: Callable[[Session, Task], None]) -> TaskReport:
+        """What a ledger worker does."""
+        task = self.ledger.lease("fake", task_id=task_id)
+        if task is not None:
+            reason = self.fails(task)
+            if reason is not None:
+                self.ledger.fail(task.id, "fake", reason, retryable=False)
+            else:
+                self.ledger.complete(task.id, "fake", write, 0.1)
+        task = self.ledger.get(task_id)
+        return TaskReport(task.id, task.state, task.last_error)
+
+    def _write(self, session: Session, task: Task) -> None:
+        if task.kind != TaskKind.SEED:
+            self.put_label(session, to_atoms(get_structure(session, task.structure_id)), task)
+            return
+        atoms = carbon(task.payload["seed"] % 2**31, task.payload["density_g_cm3"])
+        frame = {**self.put_label(session, atoms, task), "origin": StructureOrigin.SEED.value}
+        row = session.get_one(TaskRow, task.id)
+        row.payload_json = {**task.payload, "frames": [frame]}
+
+    def put_label(self, session: Session, atoms: Atoms, task: Task) -> dict[str, int]:
+        """A fake label."""
+        structure = put_atoms(session, atoms)
+        self.labels_computed.append(structure.id)
+        label = put_label(
+            session,
+            structure.id,
+            self.oracle.settings_hash,
+            energy_ev=-50.0 * len(atoms),
+            forces=np.zeros((len(atoms), 3)),
+            xanes=fake_xanes(atoms),
+            energies_ev=ENERGIES_EV,
+            seconds=0.1,
+            task_id=task.id,
+        )
+        return {"structure_id": structure.id, "label_id": label.id}
+
+    def _write_model(self, session: Session, task: Task) -> None:
+        payload = task.payload
+        folder = Path(payload["folder"])
+        folder.mkdir(parents=True)
+        (folder / "weights").write_text(payload["folder"])
+        model = add_model(
+            session,
+            task.campaign_id,
+            payload["model_kind"],
+            dataset_hash=payload["dataset_hash"],
+            n_train=len(payload["train"]),
+            n_held_out=len(payload["held_out"]),
+            metrics={"loss": 1.0},
+            folder=str(folder),
+            seed=payload["seed"],
+            parent_id=payload["parent_model_id"],
+        )
+        promote(session, model.id)
+        row = session.get_one(TaskRow, task.id)
+        row.payload_json = {**payload, "model_id": model.id, "promoted": True}
+
+
+def prediction(atoms: Atoms) -> Prediction:
+    """Any, but the same for the same structure."""
+    return Prediction(0.001 + float(np.abs(atoms.positions).sum() % 1) / 1000, 0.001, -50.0, 0.01)
+
+
+def scored(atoms: Atoms, contact: float = 0.95) -> Scored:
+    """As the scorer returns it, not relaxed."""
+    return Scored(
+        atoms=atoms,
+        prediction=prediction(atoms),
+        fingerprint=fingerprint(atoms),
+        contact=contact,
+        shortest_contact_a=1.4,
+        overcoordinated_fraction=0.0,
+        rms_displacement_a=0.0,
+    )
