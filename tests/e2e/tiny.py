@@ -47,6 +47,7 @@ SETTINGS: dict[str, Any] = {
     },
     "acquisition": {"selectivity": 1.0, "max_waiting": 4},
     "stop": {"labels": 3, "baseline_labels": 1},
+    "pools": {"trainer": {"size": 1}},
 }
 """Networks and trainings far too small to be of use: what is tested is how the parts work together."""
 
