@@ -130,7 +130,7 @@ def test_the_same_seed_gives_the_same_campaign(tmp_path):
     found = []
     for name in ("one", "two"):
         folder = tmp_path / name
-        write_campaign(folder, stop={"labels": 1, "baseline_labels": 1})
+        write_campaign(folder)
         go_on(folder)
         weights = {
             kind: (folder / "runs" / "tiny" / "models" / kind / "000" / "weights.safetensors").read_bytes()

@@ -77,9 +77,12 @@ class FakeSteering:
         self.told: dict[int, float] = {}
         self.measured: dict[str, tuple] = {}
         self.given_up: list[int] = []
+        self.known_when_asked: list[int] = []
+        """How many labels each request for settings could know of."""
 
     def ask(self) -> Settings:
         self.asked += 1
+        self.known_when_asked.append(len(self.measured))
         return Settings(self.asked, 2.5, 4.0, 1.0)
 
     def tell(self, trial_number: int, distance: float) -> None:
