@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from nearedge_agents.agent import Agent, Outcome
 
@@ -106,6 +106,9 @@ class Pool:
         except RayActorError as error:
             # One that cannot even be made will never work: Ray does not restart it, and neither may the caller.
             return Done(work, error=error, lost=not error.actor_init_failed)
+        except RayError as error:
+            # The answer did not make it here: an error that cannot be unpickled, for example.
+            return Done(work, error=error)
         self._usage.cpu += outcome.cpu_seconds
         self._usage.tasks += 1
         return Done(work, value=outcome.value)

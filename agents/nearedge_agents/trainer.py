@@ -1,7 +1,6 @@
 """The actor that trains models, records them in MLflow, and crowns the better one."""
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,19 +8,27 @@ from typing import Any
 from ase import Atoms
 from sqlalchemy.orm import Session
 
+from nearedge_agents.champions import show_champions
 from nearedge_agents.kinds import Kind, make_kind
 from nearedge_agents.worker import LedgerWorker, Write
 from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
 from nearedge_db.store import add_model, get_model, labelled_structures, promote
 from nearedge_services.potential.errors import PotentialError
-from nearedge_services.registry.model_registry import ModelRegistry
+from nearedge_services.registry.mlflow_library import mlflow_module
+from nearedge_services.registry.model_registry import ModelRegistry, RegisteredModel
 
 
 class TrainingDivergedError(ArithmeticError):
     """A training ended in numbers that are not finite."""
 
     retryable = False
+
+
+class TrackingError(RuntimeError):
+    """MLflow did not take the record of a training."""
+
+    retryable = True
 
 
 @dataclass(frozen=True)
@@ -36,16 +43,24 @@ class Trained:
 class Trainer(LedgerWorker):
     """Works on ``train`` tasks."""
 
-    failures = (TrainingDivergedError,)
+    failures = (TrainingDivergedError, TrackingError, OSError)
 
     def __init__(self, url: str, tracking_uri: str, experiment: str) -> None:
         super().__init__(url)
         self.tracking_uri = tracking_uri
         self.experiment = experiment
 
-    def open_registry(self) -> str:
-        """Create the MLflow store and the experiment; done once, before several trainers use them at a time."""
-        return self._registry().open()
+    def open_registry(self, campaign_id: int) -> None:
+        """Create the MLflow store and the experiment; done once, before several trainers use them at a time.
+
+        Champions that an earlier session crowned without showing them are shown now.
+        """
+        self._registry().open()
+        show_champions(self.database, campaign_id, self._registry())
+
+    def settled(self, task: Task) -> None:
+        """The model's row is written: show whoever is champion now."""
+        show_champions(self.database, task.campaign_id or 0, self._registry())
 
     def result(self, task: Task) -> Write:
         """Train, judge against the parent, save, record; the returned function adds the model row."""
@@ -53,18 +68,7 @@ class Trainer(LedgerWorker):
         kind = make_kind(payload["model_kind"])
         train, held_out = self._data(task)
         trained = self._train(kind, payload, train, held_out)
-        registered = self._registry().record_training(
-            kind.name,
-            trained.folder,
-            parameters={**payload["settings"], "seed": payload["seed"]},
-            metrics=trained.metrics,
-            dataset_hash=payload["dataset_hash"],
-            artifacts=[],
-            tags={"campaign": payload["campaign"], "parent_model": str(payload["parent_model_id"])},
-        )
-        if trained.better:
-            self._registry().promote(kind.name, registered.version)
-            _show_champion(kind.name, trained.folder)
+        registered = self._record(kind, payload, trained)
 
         def write(session: Session, done: Task) -> None:
             model = add_model(
@@ -114,6 +118,19 @@ class Trainer(LedgerWorker):
         model.save(folder)
         return Trained(folder, metrics, better)
 
+    def _record(self, kind: Kind, payload: dict[str, Any], trained: Trained) -> RegisteredModel:
+        try:
+            return self._registry().record_training(
+                kind.name,
+                trained.folder,
+                parameters={**payload["settings"], "seed": payload["seed"]},
+                metrics=trained.metrics,
+                dataset_hash=payload["dataset_hash"],
+                tags={"campaign": payload["campaign"], "parent_model": str(payload["parent_model_id"])},
+            )
+        except mlflow_module().exceptions.MlflowException as error:
+            raise TrackingError(str(error)) from error
+
     def _data(self, task: Task) -> tuple[list[Atoms], list[Atoms]]:
         """Training and held-out structures of the task, in an order that does not depend on when they were labelled."""
         with self.database.session() as session:
@@ -125,13 +142,3 @@ class Trainer(LedgerWorker):
 
     def _registry(self) -> ModelRegistry:
         return ModelRegistry(self.tracking_uri, self.experiment)
-
-
-def _show_champion(kind: str, folder: Path) -> None:
-    """Let ``models/champion/KIND`` of the run directory point at the model: what `nearedge generate --dir` loads."""
-    link = folder.parent.parent / "champion" / kind
-    link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{kind}-{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(os.path.relpath(folder, link.parent))
-    fresh.replace(link)

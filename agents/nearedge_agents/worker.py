@@ -50,10 +50,12 @@ class LedgerWorker(Agent):
         try:
             with keep_alive(self.ledger, task, LEASE_S):
                 write = self.result(task)
-            self.ledger.complete(task.id, self.owner, write, time.monotonic() - started)
+            if self.ledger.complete(task.id, self.owner, write, time.monotonic() - started):
+                self.settled(task)
         except self.failures as error:
             reason = f"{type(error).__name__}: {error}"
-            self.ledger.fail(task.id, self.owner, reason, bool(getattr(error, "retryable", False)))
+            retryable = bool(getattr(error, "retryable", isinstance(error, OSError)))
+            self.ledger.fail(task.id, self.owner, reason, retryable)
         except BaseException:
             self.ledger.release(self.owner)
             raise
@@ -62,6 +64,9 @@ class LedgerWorker(Agent):
     def result(self, task: Task) -> Write:
         """Do the work; returns what writes its result rows in the completing transaction."""
         raise NotImplementedError
+
+    def settled(self, task: Task) -> None:
+        """What follows once the result is in the database; by default nothing."""
 
     def _report(self, task_id: int) -> TaskReport:
         task = self.ledger.get(task_id)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from nearedge.config import CampaignConfig
 from nearedge.preflight import Checked, check
-from nearedge.rundir import RunDir
+from nearedge.rundir import RunDir, only_driver
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.errors import UserError
 from nearedge_db.hashing import content_hash
@@ -35,6 +35,12 @@ def run_campaign(config: CampaignConfig) -> int:
     """
     console = Console()
     checked = check(config)
+    with only_driver(config.run_dir):
+        return _run_checked(checked, console)
+
+
+def _run_checked(checked: Checked, console: Console) -> int:
+    config = checked.config
     database = Database.open(config.database or url_of_run(config.run_dir))
     try:
         campaign, has_more_to_do = open_campaign(database, checked)
@@ -213,8 +219,11 @@ def _leave_results(database: Database, config: CampaignConfig, console: Console)
     summary = summarise(database, config.name)
     write_report(database, config.name, folder / "report.html")
     write_png(database, config.name, folder / "report.png")
-    export_best(database, config.name, 20, folder / "best.extxyz")
     print_summary(summary, console)
+    if summary.labels.guided:
+        export_best(database, config.name, 20, folder / "best.extxyz")
+    else:
+        console.print("no guided structure was labelled: there are no best structures to write")
     for name in ("report.html", "best.extxyz", "nearedge.db", "mlflow.db"):
         if (folder / name).exists():
             console.print(f"  {folder / name}")

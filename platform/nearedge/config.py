@@ -13,11 +13,21 @@ PoolName = Literal["generator", "scorer", "labeler", "trainer"]
 ModelName = Literal["prior", "surrogate", "potential"]
 MODEL_KINDS: tuple[ModelName, ...] = ("prior", "surrogate", "potential")
 
+MAX_SEED = 2**31 - 1
+MAX_DENSITY_G_CM3 = 30.0
+"""Above every element's: osmium has 22.6 g/cm³."""
+
+ALIGNMENT_WINDOW_END_EV = 20.0
+"""Where the window of an experiment ends unless the settings say otherwise.
+
+Far above the edge theory and experiment differ most and a long smooth tail lets the shift slide: a window to 28 eV
+has put the whole π* peak of a carbon film outside of it."""
+
 
 class Section(BaseModel):
-    """A part of the settings: frozen, and an unknown key is an error."""
+    """A part of the settings: frozen; an unknown key, NaN and infinity are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Section)
@@ -29,7 +39,21 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _density(pair: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < pair[0] <= pair[1] <= MAX_DENSITY_G_CM3:
+        raise ValueError(f"must be above 0 and at most {MAX_DENSITY_G_CM3:g} g/cm³, not {list(pair)}")
+    return pair
+
+
+def _strength(pair: tuple[float, float]) -> tuple[float, float]:
+    if not (pair[0] >= 0 and pair[1] > 0):
+        raise ValueError(f"must be [low, high] with low >= 0 and high > 0, not {list(pair)}")
+    return pair
+
+
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+DensityRange = Annotated[Range, AfterValidator(_density)]
+StrengthRange = Annotated[Range, AfterValidator(_strength)]
 
 
 class TargetConfig(Section):
@@ -40,7 +64,8 @@ class TargetConfig(Section):
     absorber: str | None = None
     """Chemical symbol of the absorbing element; default: the first element of the composition."""
     window_ev: Range | None = None
-    """Energies compared, in eV on the oracle's axis; default: where both have data, to 20 eV with ``align``."""
+    """Energies compared, in eV on the oracle's axis; default: what spectrum and oracle share; with ``align`` the
+    oracle's grid up to 20 eV."""
     align: bool = False
     """Find one rigid shift and scale against the starting structures: for a measured, absolute energy axis."""
     pre_edge_ev: Range | None = None
@@ -54,7 +79,7 @@ class MaterialConfig(Section):
 
     composition: str = "C32"
     """Formula of one cell, such as ``C64`` or ``Si16C16``."""
-    density_g_cm3: Range = (1.6, 3.4)
+    density_g_cm3: DensityRange = (1.6, 3.4)
     """Range of densities searched, in g/cm³."""
 
 
@@ -89,7 +114,7 @@ class ModelsConfig(Section):
     potential: dict[str, Any] = Field(default_factory=dict)
     retrain: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Per model, what differs from the above when it is retrained in the loop (fewer steps from warm weights)."""
-    retrain_every: dict[ModelName, int] = Field(default_factory=_default_retraining)
+    retrain_every: dict[ModelName, Annotated[int, Field(ge=1)]] = Field(default_factory=_default_retraining)
     """Per model, after how many new labels it is retrained; a model that is not named stays as it is."""
 
 
@@ -100,11 +125,11 @@ class GenerationConfig(Section):
     """Formula of a generated cell; default: the material's."""
     batch: int = Field(4, ge=1)
     """Structures per request."""
-    guidance_scale: Range = (1.0, 30.0)
+    guidance_scale: StrengthRange = (1.0, 30.0)
     """Strength of the guidance while sampling, searched by Optuna."""
     relax_steps: int = Field(60, ge=0)
     """Relaxation steps on the potential before scoring."""
-    spectral_weight_ev: Range = (0.5, 4.0)
+    spectral_weight_ev: StrengthRange = (0.5, 4.0)
     """Weight (eV per unit of mismatch) of the spectral mismatch in the relaxation of guided candidates, searched."""
     sampler: dict[str, Any] = Field(default_factory=dict)
     """Settings of the sampler (SamplerSettings)."""
@@ -119,7 +144,7 @@ class GateConfig(Section):
     """Predicted energy above the starting structures of similar density."""
     max_overcoordinated_fraction: float = Field(0.05, ge=0, le=1)
     """Share of atoms with more than four neighbours."""
-    novelty: float | None = None
+    novelty: float | None = Field(None, ge=0)
     """Least fingerprint distance to every labelled structure; default: the measured threshold."""
 
 
@@ -141,7 +166,7 @@ class StopConfig(Section):
     baseline_labels: int | None = Field(None, ge=0)
     """Labels for unguided samples; default: a third of ``labels``, rounded up."""
     tolerance_per_ev: float | None = Field(None, gt=0)
-    """Met when the best oracle-computed spectral distance is at most this."""
+    """Met when the best spectral distance of a guided candidate, by the oracle, is at most this."""
     plateau_labels: int | None = Field(None, ge=1)
     """Stop when this many labels in a row brought no better structure."""
     wall_minutes: float | None = Field(None, gt=0)
@@ -171,14 +196,14 @@ class RayConfig(Section):
 
     address: str | None = None
     """Address of a running cluster, or ``auto``; default: a local one, started and stopped with the campaign."""
-    num_cpus: int | None = None
+    num_cpus: int | None = Field(None, ge=1)
 
 
 class CampaignConfig(Section):
     """Everything a campaign is told."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     target: TargetConfig
     material: MaterialConfig = MaterialConfig()
     seeds: SeedsConfig = SeedsConfig()

@@ -11,19 +11,28 @@ from ase.data import atomic_numbers
 from pydantic import BaseModel, ValidationError
 
 from nearedge.acquisition import make_policy
-from nearedge.config import MODEL_KINDS, CampaignConfig
+from nearedge.config import ALIGNMENT_WINDOW_END_EV, MODEL_KINDS, CampaignConfig, TargetConfig
 from nearedge_agents.kinds import make_kind
 from nearedge_db.errors import UserError
+from nearedge_db.hashing import structure_hash
 from nearedge_services.oracles.base import Oracle
 from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.spectra.reading import read_spectrum
 from nearedge_services.spectra.spectrum import Spectrum
-from nearedge_services.spectra.target import Target
+from nearedge_services.spectra.target import LEAST_OVERLAP_EV, Target
 from nearedge_services.structures.bond_order import ELEMENTS
-from nearedge_services.structures.composition import parse_composition
+from nearedge_services.structures.composition import Composition, parse_composition
+from nearedge_services.structures.coordination import shortest_contact
 from nearedge_services.structures.extxyz import read_structures
+from nearedge_services.structures.validity import is_valid
 
-MIN_OVERLAP_EV = 5.0
+MIN_ATOMS, MAX_ATOMS = 4, 4096
+"""Atoms of a cell: fewer is no network, more than that no oracle here labels in a campaign's time."""
+MIN_STARTING_STRUCTURES = 4
+MIN_VOLUME_A3 = 1e-3
+ROOM_EV = 1.0
+"""How much longer than its window a spectrum to be aligned must be: without room there is no shift to choose."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +53,59 @@ def check(config: CampaignConfig) -> Checked:
     """Check everything but the database. Raises UserError, one line, for the first thing that is wrong."""
     check_writable(config.run_dir)
     spectrum = read_spectrum(config.target.file)
-    composition = parse_composition(config.material.composition)
-    generated = parse_composition(config.generated_composition)
+    composition = _composition(config)
     elements = set(composition.counts)
-    if set(generated.counts) != elements:
-        raise UserError(
-            "generation.composition has other elements than material.composition",
-            got=f"{sorted(generated.counts)} and {sorted(elements)}",
-            fix="use the same elements in both",
-        )
-    absorber = config.target.absorber or next(iter(composition.counts))
-    if absorber not in elements:
-        raise UserError(
-            "target.absorber is not in the material", got=absorber, fix=f"choose one of {sorted(elements)}"
-        )
-    if absorber in ("H", "He"):
-        raise UserError(
-            "target.absorber has no K-edge into p states", got=absorber, fix="choose a heavier element"
-        )
+    absorber = _absorber(config, composition)
     oracle = make_oracle(config.oracle.name, dict(config.oracle.settings))
     oracle.check_elements(np.array([atomic_numbers[symbol] for symbol in sorted(elements)]))
     make_policy(config.acquisition.policy)
     check_model_settings(config)
     check_room(config)
-    starting = _starting_structures(config, elements)
+    starting = _starting_structures(config, elements, absorber)
     target = (
         None
         if config.target.align
         else Target.from_spectrum(spectrum, oracle.grid, absorber, config.target.window_ev)
     )
-    return Checked(config, absorber, _usable(spectrum, config), target, oracle, starting)
+    usable = _usable(spectrum, config.target)
+    if config.target.align:
+        _check_room_to_shift(usable, alignment_window(config.target, oracle.grid))
+    return Checked(config, absorber, usable, target, oracle, starting)
+
+
+def _composition(config: CampaignConfig) -> Composition:
+    """The material's, after a look at that of the generated cells."""
+    composition = parse_composition(config.material.composition)
+    generated = parse_composition(config.generated_composition)
+    if set(generated.counts) != set(composition.counts):
+        raise UserError(
+            "generation.composition has other elements than material.composition",
+            got=f"{sorted(generated.counts)} and {sorted(composition.counts)}",
+            fix="use the same elements in both",
+        )
+    for key, cell in (("material", composition), ("generation", generated)):
+        if not MIN_ATOMS <= cell.size <= MAX_ATOMS:
+            raise UserError(
+                f"{key}.composition has too {'few' if cell.size < MIN_ATOMS else 'many'} atoms",
+                got=f"{cell.formula}: {cell.size}",
+                fix=f"name a cell of {MIN_ATOMS} to {MAX_ATOMS} atoms",
+            )
+    return composition
+
+
+def _absorber(config: CampaignConfig, composition: Composition) -> str:
+    absorber = config.target.absorber or composition.elements[0]
+    if absorber not in composition.counts:
+        raise UserError(
+            "target.absorber is not in the material",
+            got=absorber,
+            fix=f"choose one of {sorted(composition.counts)}",
+        )
+    if absorber in ("H", "He"):
+        raise UserError(
+            "target.absorber has no K-edge into p states", got=absorber, fix="choose a heavier element"
+        )
+    return absorber
 
 
 def check_writable(folder: Path) -> None:
@@ -140,7 +172,7 @@ def group_of(atoms: Atoms, index: int) -> str:
     return str(atoms.info.get("group", f"starting-{index}"))
 
 
-def _starting_structures(config: CampaignConfig, elements: set[str]) -> list[Atoms]:
+def _starting_structures(config: CampaignConfig, elements: set[str], absorber: str) -> list[Atoms]:
     if config.seeds.file is None:
         unknown = sorted(elements - set(ELEMENTS))
         if unknown:
@@ -152,50 +184,103 @@ def _starting_structures(config: CampaignConfig, elements: set[str]) -> list[Ato
         return []
     structures = read_structures(config.seeds.file)
     for index, atoms in enumerate(structures):
-        strange = sorted(set(atoms.get_chemical_symbols()) - elements)
-        if strange:
-            raise UserError(
-                f"starting structure {index} of {config.seeds.file} has an element the material has not",
-                got=", ".join(strange),
-                fix="add it to material.composition or remove the structure",
-            )
-        if not atoms.pbc.all():
-            raise UserError(
-                f"starting structure {index} of {config.seeds.file} is not periodic in three directions",
-                got=f"pbc {atoms.pbc.tolist()}",
-                fix="give it a cell and pbc='T T T'",
-            )
-    if len(structures) < 4:
-        raise UserError(
-            "too few starting structures to train on", got=len(structures), fix="give at least 4, better 20"
+        _check_starting_structure(
+            atoms, f"starting structure {index} of {config.seeds.file}", elements, absorber
         )
-    if len({group_of(atoms, index) for index, atoms in enumerate(structures)}) < 2:
-        raise UserError(
-            "all starting structures are of one group, so none can be held out to judge the models",
-            got=f"{len(structures)} structures in {config.seeds.file}",
-            fix="give structures of at least two networks, or remove `group`",
-        )
+    _check_ensemble(structures, config.seeds.file)
     return structures
 
 
-def _usable(spectrum: Spectrum, config: CampaignConfig) -> Spectrum:
-    """The part of the file that the campaign uses; long enough to be aligned."""
-    if not config.target.align:
+def _check_starting_structure(atoms: Atoms, name: str, elements: set[str], absorber: str) -> None:
+    symbols = set(atoms.get_chemical_symbols())
+    if symbols - elements:
+        raise UserError(
+            f"{name} has an element the material has not",
+            got=", ".join(sorted(symbols - elements)),
+            fix="add it to material.composition or remove the structure",
+        )
+    if absorber not in symbols:
+        raise UserError(
+            f"{name} has no atom of the absorbing element", got=absorber, fix="remove the structure"
+        )
+    if not atoms.pbc.all():
+        raise UserError(
+            f"{name} is not periodic in three directions",
+            got=f"pbc {atoms.pbc.tolist()}",
+            fix="give it a cell and pbc='T T T'",
+        )
+    volume_a3 = abs(float(np.linalg.det(atoms.cell.array)))
+    if volume_a3 < MIN_VOLUME_A3:
+        raise UserError(f"the cell of {name} has no volume", got=f"{volume_a3:g} Å³", fix="give it a cell")
+    if not is_valid(atoms):
+        raise UserError(
+            f"{name} has overlapping atoms",
+            got=f"a contact of {shortest_contact(atoms):.2f} Å",
+            fix="relax or remove the structure",
+        )
+
+
+def _check_ensemble(structures: list[Atoms], file: Path) -> None:
+    """Enough different structures, of two networks at least."""
+    groups = {
+        structure_hash(atoms.numbers, atoms.positions, atoms.cell.array): group_of(atoms, index)
+        for index, atoms in enumerate(structures)
+    }
+    if len(groups) < MIN_STARTING_STRUCTURES:
+        raise UserError(
+            "too few starting structures to train on",
+            got=f"{len(groups)} different ones of {len(structures)}",
+            fix=f"give at least {MIN_STARTING_STRUCTURES}, better 20",
+        )
+    if len(set(groups.values())) < 2:
+        raise UserError(
+            "all starting structures are of one group, so none can be held out to judge the models",
+            got=f"{len(structures)} structures in {file}",
+            fix="give structures of at least two networks, or remove `group`",
+        )
+
+
+def alignment_window(target: TargetConfig, grid: EnergyGrid) -> tuple[float, float]:
+    """Window in eV on the oracle's axis in which a spectrum is aligned and compared: given, or the default.
+
+    Raises UserError when it reaches outside the oracle's grid or is narrower than 5 eV.
+    """
+    window = target.window_ev or (grid.start_ev, min(grid.stop_ev, ALIGNMENT_WINDOW_END_EV))
+    fix = f"set target.window_ev to {LEAST_OVERLAP_EV:g} eV or more within the oracle's energies"
+    energies = f"{window[0]:g} to {window[1]:g} eV, oracle {grid.start_ev:g} to {grid.stop_ev:g} eV"
+    if window[1] - window[0] < LEAST_OVERLAP_EV:
+        raise UserError("the window of the alignment is too narrow", got=energies, fix=fix)
+    if window[0] < grid.start_ev - 1e-9 or window[1] > grid.stop_ev + 1e-9:
+        raise UserError(
+            "the window of the alignment reaches outside the oracle's energies", got=energies, fix=fix
+        )
+    return window
+
+
+def _check_room_to_shift(spectrum: Spectrum, window_ev: tuple[float, float]) -> None:
+    first, last = spectrum.range_ev
+    width = window_ev[1] - window_ev[0]
+    if last - first < width + ROOM_EV:
+        raise UserError(
+            "the spectrum is too short to be aligned",
+            got=f"{first:g} to {last:g} eV for a window of {width:g} eV",
+            fix=f"set a target.window_ev that is {ROOM_EV:g} eV narrower than the spectrum, or more",
+        )
+
+
+def _usable(spectrum: Spectrum, target: TargetConfig) -> Spectrum:
+    """The part of the file that the campaign uses."""
+    if not target.align:
         for key in ("pre_edge_ev", "energy_range_ev"):
-            if getattr(config.target, key) is not None:
+            if getattr(target, key) is not None:
                 raise UserError(
                     f"target.{key} needs target.align", got="align: false", fix=f"set align or remove {key}"
                 )
         return spectrum
-    if config.target.pre_edge_ev is not None:
-        spectrum.without_background(config.target.pre_edge_ev)
-    if config.target.energy_range_ev is not None:
-        spectrum = spectrum.cut(*config.target.energy_range_ev)
-    length = float(spectrum.energies_ev[-1] - spectrum.energies_ev[0])
-    if length < MIN_OVERLAP_EV:
-        raise UserError(
-            "the spectrum is too short to be aligned",
-            got=f"{length:.1f} eV",
-            fix=f"at least {MIN_OVERLAP_EV} eV",
-        )
+    if target.energy_range_ev is not None:
+        spectrum = spectrum.cut(*target.energy_range_ev)
+    if target.pre_edge_ev is not None:
+        spectrum.without_background(
+            target.pre_edge_ev
+        )  # the alignment subtracts it: here it must be possible
     return spectrum

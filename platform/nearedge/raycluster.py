@@ -28,7 +28,10 @@ def ray_running(config: CampaignConfig) -> Iterator[None]:
     else:
         wanted = math.ceil(sum(pool.size * pool.cpus for pool in config.pools.values()))
         cpus = config.ray.num_cpus or max(os.cpu_count() or 1, wanted)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **options)
+        # bound to loopback: a campaign on one machine has nothing to offer to the network
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **options
+        )
     try:
         yield
     finally:

@@ -1,6 +1,9 @@
 """A campaign's run directory: where its database and its MLflow store are."""
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,3 +113,21 @@ def find_runs(root: Path = RUNS) -> list[RunDir]:
     """Every run directory directly under ``root``, by name."""
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return [run_dir for run_dir in map(RunDir, folders) if run_dir.exists]
+
+
+@contextmanager
+def only_driver(folder: Path) -> Iterator[None]:
+    """Hold the run directory: a second driver would spend the budget twice. A killed process holds it no longer.
+
+    Raises UserError when another process holds it.
+    """
+    with (folder / ".driver.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                "another process is running a campaign in this directory",
+                got=folder,
+                fix="wait for it, stop it with `nearedge stop`, or choose another --dir",
+            ) from None
+        yield

@@ -164,7 +164,7 @@ class _Writer:
             energies_ev=GRID_EV,
             intensity=target,
             mask=self.mask,
-            alignment=ALIGNMENT if plan.aligned else None,
+            alignment={"alignment": ALIGNMENT if plan.aligned else None},
         )
         return campaign
 

@@ -6,7 +6,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from nearedge.cli.generate import generate, parse_densities, structure_seeds
+from nearedge.cli.generate import check_guidance, generate, parse_densities, structure_seeds
 from nearedge_db.errors import UserError
 from nearedge_services.diffusion.prior import Prior
 from nearedge_services.diffusion.settings import PriorSettings
@@ -119,6 +119,7 @@ def test_what_a_user_gets_wrong(models, target, tmp_path):
         "both name models": (*cell, *out, "--model", models, "--dir", tmp_path),
         "no prior here": (*cell, *out, "--model", tmp_path),
         "let the campaign train": (*cell, *out, "--dir", tmp_path),
+        "guidance must be": (*cell, *out, "--model", models, "--target", target, "--guidance", "nan"),
         "guidance needs a spectrum": (*cell, *out, "--model", models, "--guidance", 3),
         "does not know these elements; got Si": (
             "--composition",
@@ -143,6 +144,12 @@ def test_no_surrogate_for_a_target(models, target, tmp_path):
     (tmp_path / "prior").symlink_to(models / "prior")
     with pytest.raises(UserError, match="no model in this folder"):
         run(*COMMON, "--density", 2.6, "-o", tmp_path / "o.extxyz", "--model", tmp_path, "--target", target)
+
+
+@pytest.mark.parametrize("guidance", [-1.0, float("nan"), float("inf")])
+def test_a_guidance_that_cannot_work(guidance, tmp_path):
+    with pytest.raises(UserError, match="zero or more"):
+        check_guidance(guidance, tmp_path / "target.csv")
 
 
 def test_densities():

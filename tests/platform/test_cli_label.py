@@ -93,6 +93,23 @@ def test_bad_input_is_a_user_error(inputs, tmp_path):
     assert not output.exists()
 
 
+@pytest.mark.parametrize("command", [label, seeds])
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_calculated(inputs, tmp_path, command):
+    path, _ = inputs
+    given = (path,) if command is label else ("--composition", "C8", "--density", "3.0")
+    for output in (tmp_path, tmp_path / "none" / "out.extxyz", path / "out.extxyz"):
+        error = invoke(command, *given, "-o", output, "--oracle", "never reached").exception
+        assert isinstance(error, UserError)
+        assert "output" in str(error)
+
+
+def test_a_negative_seed_is_refused(tmp_path):
+    output = tmp_path / "out.extxyz"
+    result = invoke(seeds, "--composition", "C8", "--density", "3.0", "--seed", -1, "-o", output)
+    assert result.exit_code == 2
+    assert not output.exists()
+
+
 def test_settings_are_read_as_yaml():
     assert parse_settings(["a=1", "b=x", "c=0.5"]) == {"a": 1, "b": "x", "c": 0.5}
 
@@ -101,7 +118,7 @@ def test_densities_spread_evenly():
     assert densities("2.8", 2) == [2.8, 2.8]
     assert densities("1.6:3.4", 3) == [1.6, 2.5, 3.4]
     assert densities("1.6:3.4", 1) == [2.5]
-    for text in ("dense", "-1", "1:2:3", "0", "nan"):
+    for text in ("dense", "-1", "1:2:3", "0", "nan", "31", "inf"):
         with pytest.raises(UserError, match="density"):
             densities(text, 1)
 

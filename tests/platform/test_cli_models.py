@@ -1,10 +1,12 @@
 """``nearedge models``."""
 
+from types import SimpleNamespace
+
 import pytest
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
-from nearedge.cli.models import app
+from nearedge.cli.models import _metrics, app
 from nearedge_db.errors import UserError
 from nearedge_services.registry import ModelRegistry
 
@@ -52,6 +54,23 @@ def test_promote_list_and_roll_back(run_dir):
 def test_clear_errors(run_dir, arguments, says):
     with pytest.raises(UserError, match=says):
         run(*arguments, "--dir", run_dir)
+
+
+def test_the_deciding_metric_comes_first():
+    version = SimpleNamespace(
+        kind="surrogate", metrics={"bias": 1, "cell_mean_rmse": 0.25, "a": 2, "coverage_90": 3}
+    )
+    assert _metrics(version) == "cell_mean_rmse 0.25, a 2, bias 1"
+
+
+@pytest.mark.parametrize("uri", ["foo", "bad://me:secret@host"])
+def test_a_store_that_does_not_exist_is_the_users_error(uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="registry cannot be used") as caught:
+        run("list", "--tracking-uri", uri)
+    assert "\n" not in str(caught.value)
+    assert "me:***@host" in str(caught.value) or uri == "foo"
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_without_a_registry(tmp_path):

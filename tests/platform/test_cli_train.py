@@ -121,6 +121,21 @@ def test_unlabelled_data_are_one_clear_error(app, tmp_path):
         CliRunner().invoke(app, ["surrogate", str(data), "-o", str(tmp_path)], catch_exceptions=False)
 
 
+@pytest.mark.parametrize("inside", [".", "below"])
+def test_an_output_folder_that_is_a_file_is_told_first(app, tmp_path, inside):
+    file = tmp_path / "models"
+    file.write_text("")
+    arguments = ["prior", str(tmp_path / "none.extxyz"), "-o", str(file / inside)]
+    with pytest.raises(UserError, match="output folder"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_a_negative_seed_is_refused(app, tmp_path):
+    result = CliRunner().invoke(app, ["prior", "data.extxyz", "-o", str(tmp_path / "m"), "--seed", "-1"])
+    assert result.exit_code == 2
+    assert not (tmp_path / "m").exists()
+
+
 def test_import_is_light():
     code = "import sys, nearedge.cli.train; assert not {'torch', 'mace', 'mlflow', 'ase'} & set(sys.modules)"
     # nearedge.cli imports every command: only this module's own cost is judged

@@ -120,6 +120,53 @@ def test_a_reversed_range_is_refused(tmp_path, section, key):
     assert "low <= high" in message
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "material.density_g_cm3=[0, 3]",
+        "material.density_g_cm3=[-1, 3]",
+        "material.density_g_cm3=[2, 31]",
+        "material.density_g_cm3=[2, .inf]",
+        "material.density_g_cm3=[.nan, 3]",
+        "generation.guidance_scale=[-1, 3]",
+        "generation.guidance_scale=[0, 0]",
+        "generation.guidance_scale=[0, .inf]",
+        "generation.spectral_weight_ev=[-0.1, 3]",
+        "generation.spectral_weight_ev=[0, 0]",
+        "models.retrain_every={surrogate: 0}",
+        "models.retrain_every={potential: -2}",
+        "seed=2147483648",
+        "gate.novelty=-0.1",
+        "gate.novelty=.nan",
+        "gate.min_contact=.inf",
+        "stop.wall_minutes=.inf",
+        "stop.tolerance_per_ev=.nan",
+        "target.window_ev=[0, .inf]",
+        "pools.labeler.cpus=.nan",
+        "pools.labeler.resources={accelerator: .inf}",
+        "ray.num_cpus=0",
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(tmp_path, override):
+    assert f"bad value for '{override.partition('=')[0]}" in complaint(write_config(tmp_path), override)
+
+
+def test_values_at_the_limits_are_taken(tmp_path):
+    config = load_config(
+        write_config(tmp_path),
+        [
+            "seed=2147483647",
+            "material.density_g_cm3=[0.1, 30]",
+            "generation.guidance_scale=[0, 5]",
+            "generation.spectral_weight_ev=[2, 2]",
+            "models.retrain_every={surrogate: 1}",
+            "gate.novelty=0",
+        ],
+    )
+    assert config.seed == 2**31 - 1
+    assert config.generation.spectral_weight_ev == (2.0, 2.0)
+
+
 def test_relative_files_are_beside_the_settings(tmp_path, monkeypatch):
     folder = tmp_path / "settings"
     folder.mkdir()

@@ -84,6 +84,12 @@ def test_command_writes_and_says_how_many(tmp_path):
     assert len(read_structures(path)) == 2
 
 
+def test_command_names_a_bad_output_before_it_looks_for_the_campaign(tmp_path):
+    result = CliRunner().invoke(app, ["demo", "-o", str(tmp_path), "--dir", str(tmp_path / "none")])
+    assert isinstance(result.exception, UserError)
+    assert "output is a directory" in str(result.exception)
+
+
 def test_command_refuses_a_missing_folder(tmp_path):
     make_campaign(tmp_path).dispose()
     output = tmp_path / "no" / "out.extxyz"

@@ -13,9 +13,10 @@ from ase.build import bulk
 from tests.platform.campaign_files import ENERGIES_EV, intensity, write_config, write_target
 
 from nearedge.cli.app import main
-from nearedge.config import load_config
-from nearedge.preflight import check
+from nearedge.config import TargetConfig, load_config
+from nearedge.preflight import alignment_window, check
 from nearedge_db.database import Database, url_of_run
+from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.structures.extxyz import write_structures
 
 
@@ -124,6 +125,51 @@ def test_a_spectrum_too_short_to_align(refused, tmp_path):
     assert "too short" in refused(write_config(tmp_path, target=target))
 
 
+def test_a_pre_edge_that_the_used_range_cuts_away(refused, tmp_path):
+    target = {"file": "target.csv", "align": True, "pre_edge_ev": [-2, 0], "energy_range_ev": [1.0, 28.0]}
+    assert "pre-edge" in refused(write_config(tmp_path, target=target))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"window_ev": [-3, 10]}, "outside the oracle"),
+        ({"window_ev": [5, 29]}, "outside the oracle"),
+        ({"window_ev": [2, 6.9]}, "too narrow"),
+        ({"energy_range_ev": [0, 22.5]}, "too short"),  # the default window is 22 eV wide
+        ({"window_ev": [-1, 9], "energy_range_ev": [0, 10.5]}, "too short"),
+    ],
+)
+def test_an_alignment_that_cannot_work(refused, tmp_path, settings, words):
+    line = refused(write_config(tmp_path, target={"file": "target.csv", "align": True, **settings}))
+    assert words in line
+    assert "target.window_ev" in line
+
+
+def test_an_alignment_with_just_enough_room(tmp_path):
+    target = {"file": "target.csv", "align": True, "window_ev": [-1, 9], "energy_range_ev": [0, 11]}
+    assert check(load_config(write_config(tmp_path, target=target))).target is None
+
+
+def test_the_default_window_of_an_alignment():
+    target = TargetConfig(file="t.csv", align=True)
+    assert alignment_window(target, EnergyGrid()) == (-2.0, 20.0)
+    assert alignment_window(target, EnergyGrid(0.0, 12.0)) == (0.0, 12.0)
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"material": {"composition": "C3"}}, "material.composition has too few"),
+        ({"material": {"composition": "C4097"}}, "material.composition has too many"),
+        ({"generation": {"composition": "C2"}}, "generation.composition has too few"),
+        ({"generation": {"composition": "C99999999999"}}, "generation.composition has too many"),
+    ],
+)
+def test_cells_of_no_useful_size(refused, tmp_path, sections, words):
+    assert words in refused(write_config(tmp_path, **sections))
+
+
 @pytest.mark.parametrize("composition", ["Og8", "Xx8", "c8", "", "C0"])
 def test_an_element_or_formula_that_nobody_can_calculate(refused, tmp_path, composition):
     refused(write_config(tmp_path, material={"composition": composition}))
@@ -189,6 +235,42 @@ def test_starting_structures_without_a_cell(refused, tmp_path):
     cells[2].pbc = [True, True, False]
     write_structures(tmp_path / "own.extxyz", cells)
     assert "structure 2" in refused(write_config(tmp_path, seeds={"file": "own.extxyz"}))
+
+
+def test_copies_of_a_starting_structure_count_once(refused, tmp_path):
+    write_structures(tmp_path / "own.extxyz", diamonds(3) * 3)
+    line = refused(write_config(tmp_path, seeds={"file": "own.extxyz"}))
+    assert "3 different ones of 9" in line
+
+
+def spoil_volume(atoms: Atoms) -> None:
+    atoms.cell[2] = atoms.cell[1]
+
+
+def spoil_contact(atoms: Atoms) -> None:
+    atoms.positions[1] = atoms.positions[0] + [0.0, 0.0, 0.6]
+
+
+def spoil_absorber(atoms: Atoms) -> None:
+    atoms.symbols[:] = "Si"
+    atoms.set_cell(1.6 * atoms.cell.array, scale_atoms=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (spoil_volume, "no volume"),
+        (spoil_contact, "contact of 0.60"),
+        (spoil_absorber, "no atom of the absorbing element"),
+    ],
+)
+def test_a_starting_structure_that_cannot_be_used(refused, tmp_path, spoil, words):
+    cells = diamonds(6)
+    spoil(cells[2])
+    write_structures(tmp_path / "own.extxyz", cells)
+    line = refused(write_config(tmp_path, material={"composition": "C8Si8"}, seeds={"file": "own.extxyz"}))
+    assert words in line
+    assert "structure 2" in line
 
 
 def test_starting_structures_of_one_group_leave_none_to_hold_out(refused, tmp_path):

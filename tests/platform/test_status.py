@@ -43,6 +43,16 @@ def test_json_of_one_campaign(run_dir):
     assert record["pools"]["labeler"] == pytest.approx(0.75)
 
 
+def test_a_run_directory_that_is_a_file(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    for arguments in (("demo", "--dir", str(file)), ("--dir", str(file))):
+        error = _run(*arguments).exception
+        assert isinstance(error, UserError)
+        assert "run directory is a file" in str(error)
+    assert "no campaign" in str(_run("demo", "--dir", str(file / "below")).exception)
+
+
 def test_default_directory_is_runs_and_the_name(run_dir, monkeypatch):
     monkeypatch.chdir(run_dir.path.parents[1])
     assert json.loads(_run("demo", "--json").output)["campaign"] == "demo"

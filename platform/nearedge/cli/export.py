@@ -20,10 +20,11 @@ def export(
 
     Example: nearedge export quickstart --best 20 -o best.extxyz
     """
+    from nearedge.cli.outputs import check_output, existing_run
     from nearedge.export import export_best
-    from nearedge.rundir import RunDir
 
-    database = RunDir.of(campaign, directory).open_database()
+    check_output(output)
+    database = existing_run(campaign, directory).open_database()
     try:
         count = export_best(database, campaign, best, output)
     finally:

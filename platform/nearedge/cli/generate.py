@@ -1,5 +1,6 @@
 """``nearedge generate``: structures from the prior, guided by a spectrum or not."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,16 +51,14 @@ def generate(
     Example: nearedge generate --target T.csv --composition C64 --density 2.6 --count 8 --guidance 10 --seed 0
     -o OUT.extxyz --dir runs/quickstart
     """
+    from nearedge.cli.outputs import check_output
     from nearedge_services.diffusion.prior import Prior
     from nearedge_services.diffusion.starts import empty_cells
     from nearedge_services.structures.composition import parse_composition
 
-    if guidance is not None and target is None:
-        raise UserError(
-            "guidance needs a spectrum to aim at", got=f"--guidance {guidance:g}", fix="add --target T.csv"
-        )
-    if not output.parent.is_dir():
-        raise UserError("the folder of the output does not exist", got=output.parent, fix="create it")
+    check_output(output)
+    if guidance is not None:
+        check_guidance(guidance, target)
     models = model_folder(model, directory)
     cells = empty_cells(parse_composition(composition), parse_densities(density, count))
     prior = Prior.load(models / "prior")
@@ -68,6 +67,20 @@ def generate(
     scale = 0.0 if aim is None else DEFAULT_GUIDANCE if guidance is None else guidance
     job = _Job(prior, cells, structure_seeds(seed, count), steps, aim, scale)
     raise typer.Exit(_run(job, output))
+
+
+def check_guidance(guidance: float, target: Path | None) -> None:
+    """Raise UserError for a strength without a target, a negative one, NaN or infinity."""
+    if target is None:
+        raise UserError(
+            "guidance needs a spectrum to aim at", got=f"--guidance {guidance:g}", fix="add --target T.csv"
+        )
+    if not 0 <= guidance < math.inf:
+        raise UserError(
+            "the guidance must be a number of zero or more",
+            got=f"--guidance {guidance:g}",
+            fix=f"try {DEFAULT_GUIDANCE:g}",
+        )
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,12 @@ def label(
     from rich.console import Console
     from rich.progress import track
 
+    from nearedge.cli.outputs import check_output
     from nearedge_services.oracles.errors import OracleError
     from nearedge_services.oracles.factory import make_oracle
     from nearedge_services.structures.extxyz import read_structures, write_structures
 
+    check_output(output)
     console = Console()
     method = make_oracle(oracle, parse_settings(settings or []))
     frames = read_structures(structures)

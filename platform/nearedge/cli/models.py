@@ -1,5 +1,8 @@
 """`nearedge models`: what the registry holds, and which version is used."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,8 +38,8 @@ def list_models(
 
     if kind is not None:
         registered_name(kind)
-    registry = _registry(run_dir, tracking_uri)
-    found = [version for one in ([kind] if kind else KINDS) for version in registry.versions(one)]
+    with _registry(run_dir, tracking_uri) as registry:
+        found = [version for one in ([kind] if kind else KINDS) for version in registry.versions(one)]
     Console().print(_table(found) if found else "no models are registered yet")
 
 
@@ -51,7 +54,9 @@ def promote(
 
     Example: nearedge models promote surrogate 3 --dir runs/carbon
     """
-    _registry(run_dir, tracking_uri).promote(kind, version)
+    with _registry(run_dir, tracking_uri) as registry:
+        registry.promote(kind, version)
+    _tell_campaign(run_dir, kind, version)
     Console().print(f"{kind} version {version} is the champion")
 
 
@@ -61,12 +66,29 @@ def rollback(kind: Kind, run_dir: Dir = None, tracking_uri: TrackingUri = None) 
 
     Example: nearedge models rollback surrogate --dir runs/carbon
     """
-    version = _registry(run_dir, tracking_uri).rollback(kind)
+    with _registry(run_dir, tracking_uri) as registry:
+        version = registry.rollback(kind)
+    _tell_campaign(run_dir, kind, version)
     Console().print(f"{kind} version {version} is the champion again")
 
 
-def _registry(run_dir: Path | None, tracking_uri: str | None) -> "ModelRegistry":
-    """The registry that the options name; UserError unless exactly one of them does and the store exists."""
+def _tell_campaign(run_dir: Path | None, kind: str, version: int) -> None:
+    """Let the campaign of the run directory use that version from now on, if it is one of its models."""
+    from nearedge.rundir import RunDir
+
+    if run_dir is None or not RunDir(run_dir).exists:
+        return
+    from nearedge.champions import use_version
+
+    use_version(RunDir(run_dir), kind, version)
+
+
+@contextmanager
+def _registry(run_dir: Path | None, tracking_uri: str | None) -> "Iterator[ModelRegistry]":
+    """The registry that the options name.
+
+    Raises UserError unless exactly one of them does and the store exists, and when the store cannot be used.
+    """
     if (run_dir is None) == (tracking_uri is None):
         raise UserError(
             "the registry is not named",
@@ -80,21 +102,45 @@ def _registry(run_dir: Path | None, tracking_uri: str | None) -> "ModelRegistry"
             got=uri.removeprefix(_SQLITE),
             fix="name the folder of a campaign that has run (--dir)",
         )
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from nearedge_services.registry.mlflow_library import mlflow_module
     from nearedge_services.registry.model_registry import ModelRegistry
 
-    return ModelRegistry(uri, experiment="")
+    unusable = (mlflow_module().exceptions.MlflowException, SQLAlchemyError, ModuleNotFoundError)
+    try:
+        yield ModelRegistry(uri, experiment="")
+    # A store that MLflow does not know, one that does not answer, a database whose driver is not installed.
+    except unusable as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            "the model registry cannot be used",
+            got=f"{_without_password(uri)} ({reason})",
+            fix="give --dir, or a URI such as sqlite:////path/mlflow.db",
+        ) from error
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", uri)
+
+
+def _metrics(version: "ModelVersion") -> str:
+    """The metric that decides promotion, and two more."""
+    from nearedge.summary import HEADLINES
+
+    names = sorted(version.metrics, key=lambda name: (name != HEADLINES.get(version.kind), name))
+    return ", ".join(f"{name} {version.metrics[name]:.4g}" for name in names[:3])
 
 
 def _table(versions: "list[ModelVersion]") -> Table:
     table = Table("model", "version", "champion", "trained (UTC)", "metrics", "run")
     for version in versions:
-        metrics = ", ".join(f"{key} {value:.4g}" for key, value in sorted(version.metrics.items())[:3])
         table.add_row(
             version.kind,
             str(version.version),
             "yes" if version.is_champion else "",
             f"{version.created_at:%Y-%m-%d %H:%M}",
-            metrics,
+            _metrics(version),
             version.run_id[:8],
         )
     return table

@@ -13,7 +13,7 @@ def report(
         typer.Option("-o", "--output", help="Page to write; default: report.html in the run directory."),
     ] = None,
     png: Annotated[
-        Path | None, typer.Option("--png", help="Also draw the main panels into this picture.")
+        Path | None, typer.Option("--png", help="Also draw the main panels into this picture (.png).")
     ] = None,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Run directory; default: runs/CAMPAIGN.")
@@ -23,11 +23,16 @@ def report(
 
     Example: nearedge report quickstart -o report.html
     """
+    from nearedge.cli.outputs import check_output, existing_run
     from nearedge.report import write_png, write_report
-    from nearedge.rundir import RunDir
 
-    run_dir = RunDir.of(campaign, directory)
+    if png is not None:
+        check_output(png, [".png"])
+    if output is not None:
+        check_output(output, [".html", ".htm"])
+    run_dir = existing_run(campaign, directory)
     page = output or run_dir.path / "report.html"
+    check_output(page)
     database = run_dir.open_database()
     try:
         write_report(database, campaign, page)

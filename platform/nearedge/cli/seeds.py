@@ -36,12 +36,14 @@ def seeds(
     from rich.progress import track
 
     from nearedge.cli.label import parse_settings
+    from nearedge.cli.outputs import check_output
     from nearedge_services.oracles.errors import OracleError
     from nearedge_services.oracles.factory import make_oracle
     from nearedge_services.oracles.seed import make_network, make_seed
     from nearedge_services.structures.composition import parse_composition
     from nearedge_services.structures.extxyz import write_structures
 
+    check_output(output)
     console = Console()
     cell = parse_composition(composition)
     method = make_oracle(oracle, parse_settings(settings or []))
@@ -73,11 +75,13 @@ def densities(text: str, count: int) -> list[float]:
     """
     import numpy as np
 
+    from nearedge.config import MAX_DENSITY_G_CM3
+
     try:
         ends = [float(part) for part in text.split(":")]
     except ValueError:
         ends = []
-    if len(ends) not in {1, 2} or not all(0 < end < np.inf for end in ends):
+    if len(ends) not in {1, 2} or not all(0 < end <= MAX_DENSITY_G_CM3 for end in ends):
         raise UserError("the density is not readable", got=repr(text), fix="write 2.8 or 1.6:3.4 in g/cm³")
     spread = np.linspace(ends[0], ends[-1], count) if count > 1 else [(ends[0] + ends[-1]) / 2]
     return [round(float(value), 6) for value in spread]

@@ -42,8 +42,13 @@ def spectrum(
     """
     from rich.console import Console
 
+    from nearedge.cli.outputs import FIGURES, check_output
     from nearedge_services.spectra.reading import write_spectrum
 
+    if output is not None:
+        check_output(output)
+    if plot is not None:
+        check_output(plot, FIGURES)
     result, members = _read(file, absorber, frame)
     untouched = result
     if pre_edge is not None:
@@ -104,10 +109,6 @@ def _plot(
 ) -> None:
     from nearedge_services.spectra.plotting import plot_spectrum
 
-    if path.suffix.lower() not in {".png", ".pdf", ".svg"}:
-        raise UserError("unknown figure format", got=path.name, fix="name it .png, .pdf or .svg")
-    if not path.parent.is_dir():
-        raise UserError("the folder to write to does not exist", got=path.parent, fix="create it first")
     from_structures = file.suffix.lower() in {".extxyz", ".xyz"}
     plot_spectrum(
         path,

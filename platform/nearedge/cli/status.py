@@ -29,7 +29,8 @@ def status(
 
     from rich.console import Console
 
-    from nearedge.rundir import RunDir, find_runs
+    from nearedge.cli.outputs import existing_run
+    from nearedge.rundir import find_runs
     from nearedge.status import print_overview, print_summary
     from nearedge_db.errors import UserError
 
@@ -44,7 +45,7 @@ def status(
         else:
             print_overview(summaries, Console())
         return
-    summary = _read(RunDir(directory) if directory else RunDir.of(campaign or ""), campaign)
+    summary = _read(existing_run(campaign or "", directory), campaign)
     if as_json:
         typer.echo(json.dumps(summary.to_json(), indent=1, allow_nan=False))
     else:

@@ -19,7 +19,7 @@ def stop(
     from rich.console import Console
 
     from nearedge.campaign import request_stop
-    from nearedge.rundir import RunDir
+    from nearedge.cli.outputs import existing_run
 
-    state = request_stop(RunDir(directory or Path("runs") / campaign), campaign)
+    state = request_stop(existing_run(campaign, directory), campaign)
     Console().print(f"campaign {campaign}: {state}")

@@ -41,7 +41,7 @@ def train(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder; the model goes to FOLDER/<kind>.")],
     initial: Annotated[Path | None, typer.Option(help="Start from this model folder's weights.")] = None,
     held_out: Annotated[float, typer.Option(help="Share of the groups that is held out.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Seed of split, weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of split, weights and batches.")] = 0,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a training setting; repeatable."),
@@ -53,8 +53,11 @@ def train(
 
     Example: nearedge train surrogate labelled.extxyz -o models --seed 1 --set steps=600
     """
+    from nearedge.cli.outputs import check_output_folder
     from nearedge_services.structures.extxyz import read_structures
 
+    folder = output / kind
+    check_output_folder(folder)
     settings = make_settings(kind, overrides or [])
     training, unseen = split_by_group(read_structures(data), held_out, seed)
     package = PACKAGES[kind]
@@ -62,7 +65,6 @@ def train(
     start = getattr(import_module(f"{package}.{kind}"), kind.capitalize()).load(initial) if initial else None
     with _progress_bar(f"Training the {kind}") as progress:
         model, metrics = train_model(training, unseen, settings, seed, initial=start, progress=progress)
-    folder = output / kind
     model.save(folder)
     record = {
         "metrics": metrics,

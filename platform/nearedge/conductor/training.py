@@ -52,7 +52,7 @@ class Training:
         """Open the registry once; then whatever training is due."""
         if self._registry == "closed":
             self._registry = "opening"
-            return Work("open_registry", (), tag="registry")
+            return Work("open_registry", (self.context.campaign_id,), tag="registry")
         if self._registry != "open" or not self.seeding.complete:
             return None
         if self._looked_at != self.context.labels_settled:

@@ -126,7 +126,7 @@ def read_report(database: Database, campaign_name: str) -> ReportData:
             best_seed=best_seed[0] if best_seed else None,
             best_atoms=to_atoms(get_structure(session, shown[0].structure_id)) if shown else None,
             seed_spread=_spread(target, _curves(session, campaign.absorber, target, finals)),
-            alignment=campaign.alignment_json,
+            alignment=(campaign.alignment_json or {}).get("alignment"),
             provenance=_provenance(session, campaign, labelled),
         )
 

@@ -44,6 +44,10 @@ class SamplingError(RuntimeError):
         self.failures = failures
         self.completed = completed
 
+    def __reduce__(self) -> tuple:
+        """Rebuild with both parts where the error crosses a process border."""
+        return (SamplingError, (self.failures, self.completed))
+
 
 class _NonFiniteError(Exception):
     """Positions within the running batch of structures that went wrong, and the noise level."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nearedge_db.errors import UserError
 from nearedge_services.spectra.spectrum import Spectrum
 
 LINE_COLOUR = "#14507a"
@@ -23,7 +24,7 @@ def plot_spectrum(
 ) -> None:
     """Draw a spectrum, over the faint curves of the ensemble it is a mean of (each (P,) on its energies).
 
-    The file's suffix decides the format (png, pdf, svg).
+    The file's suffix decides the format (png, pdf, svg). Raises UserError when the file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -50,4 +51,9 @@ def plot_spectrum(
         axes.set_title(title, fontsize=13)
     if len(members):
         axes.legend(frameon=False, fontsize=11)
-    figure.savefig(path, dpi=200)
+    try:
+        figure.savefig(path, dpi=200)
+    except OSError as error:
+        raise UserError(
+            "cannot write the figure", got=f"{path} ({error.strerror})", fix="choose another file"
+        ) from None

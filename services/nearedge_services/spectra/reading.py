@@ -56,19 +56,32 @@ def read_spectrum(path: str | Path) -> Spectrum:
 
 
 def write_spectrum(path: str | Path, spectrum: Spectrum) -> None:
-    """Write ``energy_eV,intensity`` as CSV with enough digits to read back the same numbers."""
+    """Write ``energy_eV,intensity`` as CSV with enough digits to read back the same numbers.
+
+    Raises UserError when the folder does not exist or the file cannot be written.
+    """
     rows = zip(spectrum.energies_ev.tolist(), spectrum.intensity.tolist(), strict=True)
     text = "energy_eV,intensity\n" + "".join(f"{energy!r},{value!r}\n" for energy, value in rows)
     path = Path(path)
     if not path.parent.is_dir():
         raise UserError("the folder to write to does not exist", got=path.parent, fix="create it first")
-    path.write_text(text, encoding="utf-8")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            "cannot write the spectrum", got=f"{path} ({error.strerror})", fix="choose another file"
+        ) from None
 
 
 def _read_text(path: Path) -> str:
     if not path.is_file():
         raise UserError("the spectrum file does not exist", got=path, fix="give the path of a text file")
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            "cannot read the spectrum file", got=f"{path} ({error.strerror})", fix="check its permissions"
+        ) from None
     if b"\0" in raw:
         raise UserError("the spectrum file is not plain text", got=path, fix="export it as CSV or columns")
     return raw.decode(

@@ -24,6 +24,10 @@ def read_structures(path: str | Path) -> list[Atoms]:
         )
     try:
         frames = read(path, index=":", format="extxyz")
+    except OSError as error:
+        raise UserError(
+            "cannot read the structure file", got=f"{path} ({error.strerror})", fix="check its permissions"
+        ) from None
     # ASE lets whatever its parser trips over escape.
     except (XYZError, ValueError, KeyError, IndexError, AssertionError, StopIteration, RuntimeError) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
@@ -44,14 +48,19 @@ def write_structures(path: str | Path, atoms_list: Sequence[Atoms], append: bool
     """Write structures with all their arrays and ``info``; results of an attached calculator are not written.
 
     Raises UserError, before anything is written, when a number is NaN or infinite or a label has the wrong
-    shape.
+    shape; and when the file cannot be written.
     """
     for number, atoms in enumerate(atoms_list):
         _check(atoms, f"structure {number} for {path}")
     if not atoms_list and not append:
         raise UserError("there is no structure to write", got=path, fix="write at least one")
     if atoms_list:
-        write(path, list(atoms_list), format="extxyz", append=append, write_results=False)
+        try:
+            write(path, list(atoms_list), format="extxyz", append=append, write_results=False)
+        except OSError as error:
+            raise UserError(
+                "cannot write the structures", got=f"{path} ({error.strerror})", fix="choose another file"
+            ) from None
 
 
 def labelled(atoms: Atoms) -> bool:

@@ -20,7 +20,9 @@ CARBON = parse_composition("C16")
 
 @pytest.fixture(scope="module")
 def result():
-    settings = SeedSettings(relax_steps=8, fmax_ev_per_a=0.01, path_frames=3, rattle_a=(0.05, 0.1), melt_quench=SHORT)
+    settings = SeedSettings(
+        relax_steps=8, fmax_ev_per_a=0.01, path_frames=3, rattle_a=(0.05, 0.1), melt_quench=SHORT
+    )
     return make_seed(make_oracle("xtb"), CARBON, 2.6, 5, settings)
 
 

@@ -112,6 +112,11 @@ def test_writing_and_reading_keep_every_digit(tmp_path):
     assert (tmp_path / "s.csv").read_text(encoding="utf-8").startswith("energy_eV,intensity\n")
 
 
+def test_a_file_that_cannot_be_written_is_the_users_error(tmp_path):
+    with pytest.raises(UserError, match="cannot write"):
+        write_spectrum(tmp_path, Spectrum(np.arange(6.0), np.ones(6)))
+
+
 def test_reference_experiment():
     spectrum = read_spectrum(reference_path("dlc_experiment/CK_DLC_experimental_NEXAFS.csv"))
     assert spectrum.range_ev == (270.7, 320.7)

@@ -121,6 +121,11 @@ def test_missing_file_and_nothing_to_write(tmp_path):
         write_structures(tmp_path / "a.extxyz", [])
 
 
+def test_a_file_that_cannot_be_written_is_the_users_error(tmp_path):
+    with pytest.raises(UserError, match="cannot write"):
+        write_structures(tmp_path / "none" / "a.extxyz", [Atoms("C", cell=[3, 3, 3], pbc=True)])
+
+
 def test_reference_files_are_in_the_convention():
     assert all(labelled(atoms) for atoms in read_structures(reference_path("ac_nep_dev_gpaw.extxyz")))
     assert not any(labelled(atoms) for atoms in read_structures(reference_path("ac_nep_dev.extxyz")))
