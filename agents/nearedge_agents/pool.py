@@ -6,7 +6,14 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from nearedge_agents.agent import Agent, Outcome
 
@@ -106,6 +113,8 @@ class Pool:
         except RayActorError as error:
             # One that cannot even be made will never work: Ray does not restart it, and neither may the caller.
             return Done(work, error=error, lost=not error.actor_init_failed)
+        except (NodeDiedError, OutOfMemoryError, WorkerCrashedError) as error:
+            return Done(work, error=error, lost=True)
         except RayError as error:
             # The answer did not make it here: an error that cannot be unpickled, for example.
             return Done(work, error=error)

@@ -117,8 +117,15 @@ def _table(name: str, facts: dict[str, Any]) -> Table:
 
 def _line(facts: dict[str, Any]) -> str:
     labels = ", ".join(f"{role} {done}/{wanted}" for role, (done, wanted) in facts["labels"].items())
-    best = {role: min(values) for role, values in facts["distances"].items() if values}
-    distances = ", ".join(f"{role} {value:.4f}" for role, value in best.items()) or "none yet"
-    busy = ", ".join(f"{name} {doing}" for name, doing in facts["doing"].items() if doing != "idle") or "idle"
+    known = {role: values for role, values in facts["distances"].items() if values}
+    distances = ", ".join(
+        f"{role} {min(values):.4f}/{statistics.median(values):.4f}" for role, values in known.items()
+    )
+    busy = ", ".join(
+        f"{name} {facts['occupancy'][name]:.0%} ({doing})" for name, doing in facts["doing"].items()
+    )
     training = f" [{', '.join(facts['training'])}]" if facts["training"] else ""
-    return f"{facts['time']}  labels: {labels}; best distance /eV: {distances}; {busy}{training}"
+    return (
+        f"{facts['time']}  labels: {labels}; best/median distance per eV: {distances or 'none yet'}; "
+        f"occupancy: {busy}{training}"
+    )

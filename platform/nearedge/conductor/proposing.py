@@ -1,6 +1,6 @@
 """The generating stage: unguided samples as the baseline, then guided candidates with settings from Optuna."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +14,9 @@ from nearedge_agents.pool import Done, Work
 from nearedge_db.schema import Generation
 from nearedge_db.states import GenerationRole, GenerationState
 from nearedge_db.store import create_generation, list_generations, set_generation_state
+
+MAX_LOSSES = 3
+"""How often an actor may die under one batch before the batch is taken to be the cause."""
 
 MAX_FAILURES = 20
 """Batches in a row that may fail before the generator is taken to be broken."""
@@ -49,6 +52,7 @@ class Proposing:
     _again: deque[Generation] = field(default_factory=deque)
     _under_way: dict[int, Generation] = field(default_factory=dict)
     _failures: int = 0
+    _losses: Counter[int] = field(default_factory=Counter)
     _first: Settings | None = None
     """Settings of the first guided batch, chosen before any label of the baseline: the timing has no part in them."""
     _steered: bool = False
@@ -89,7 +93,8 @@ class Proposing:
         """Put the raw structures into the buffer; a batch that failed is closed, and its trial with it."""
         generation = self._under_way.pop(done.work.tag)
         if done.lost:
-            self._again.append(generation)
+            if not self.is_given_up(generation):
+                self._again.append(generation)
             return
         if done.error is None:
             self._failures = 0
@@ -98,7 +103,18 @@ class Proposing:
         self._failures += 1
         if self._failures >= MAX_FAILURES:
             raise done.error
-        self.context.event("generation failed", generation_id=generation.id, error=str(done.error))
+        self._close(generation, str(done.error))
+
+    def is_given_up(self, generation: Generation) -> bool:
+        """Count one more death of the actor that had this generation; too many of them, and it is closed."""
+        self._losses[generation.id] += 1
+        if self._losses[generation.id] < MAX_LOSSES:
+            return False
+        self._close(generation, f"the actor that had it died {MAX_LOSSES} times")
+        return True
+
+    def _close(self, generation: Generation, error: str) -> None:
+        self.context.event("generation failed", generation_id=generation.id, error=error)
         if generation.trial_number is not None:
             self.context.steering.give_up(generation.trial_number)
         with self.context.database.begin() as session:

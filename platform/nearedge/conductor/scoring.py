@@ -140,7 +140,8 @@ class Scoring:
             return
         del self._under_way[subject.generation.id]
         if done.lost:
-            self.proposing.raw.appendleft(subject)
+            if not self.proposing.is_given_up(subject.generation):
+                self.proposing.raw.appendleft(subject)
             return
         if done.error is not None:
             raise done.error

@@ -10,7 +10,7 @@ from nearedge.chance import seed_for, stratified
 from nearedge.conductor.context import CampaignFailedError, Context
 from nearedge.conductor.tasks import TaskQueue
 from nearedge.gate import EnergyReference
-from nearedge.preflight import group_of
+from nearedge.preflight import MIN_STARTING_STRUCTURES, alignment_window, group_of
 from nearedge_agents.pool import Done, Work
 from nearedge_agents.targets import store_target
 from nearedge_db.hashing import task_identity
@@ -31,14 +31,6 @@ from nearedge_services.spectra.align import align
 from nearedge_services.spectra.distance import cell_mean
 from nearedge_services.spectra.target import Target
 from nearedge_services.structures.coordination import coordination_fractions
-
-MIN_STARTING_STRUCTURES = 4
-
-ALIGNMENT_WINDOW_END_EV = 20.0
-"""Where the window of an experiment ends unless the settings say otherwise.
-
-Far above the edge theory and experiment differ most and a long smooth tail lets the shift slide: a window to 28 eV
-has put the whole π* peak of a carbon film outside of it."""
 
 
 @dataclass
@@ -200,7 +192,7 @@ class Seeding:
         }
         if context.target is None:
             settings, grid = context.config.target, context.oracle.grid
-            window = settings.window_ev or (grid.start_ev, min(grid.stop_ev, ALIGNMENT_WINDOW_END_EV))
+            window = alignment_window(settings, grid)
             alignment, aligned = align(
                 context.spectrum,
                 [means[key] for key in sorted(means)],

@@ -123,7 +123,7 @@ class Training:
         settings = dict(getattr(models, kind))
         if champion is not None:
             settings |= models.retrain.get(kind, {})
-        data = dataset_hash([*train, "held out", *held_out], context.settings_hash)
+        data = dataset_hash([*train, *(f"held out {key}" for key in held_out)], context.settings_hash)
         payload = {
             "model_kind": kind,
             "campaign": context.config.name,

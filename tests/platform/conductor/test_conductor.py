@@ -7,11 +7,21 @@ from tests.platform.conductor.fake_world import World, carbon
 
 from nearedge.conductor import conductor as conductor_module
 from nearedge.conductor.context import CampaignFailedError
-from nearedge_db.schema import CampaignStructure, Candidate, Generation, LabelRow, LabelUse, ModelRow, TaskRow
+from nearedge_db.schema import (
+    CampaignStructure,
+    Candidate,
+    Event,
+    Generation,
+    LabelRow,
+    LabelUse,
+    ModelRow,
+    TaskRow,
+)
 from nearedge_db.states import (
     CampaignState,
     CandidateState,
     GenerationRole,
+    GenerationState,
     LabelRole,
     StructureOrigin,
     TaskKind,
@@ -190,6 +200,18 @@ def test_lost_actors_only_cost_time(make_world):
     _, (_, finished) = run(world)
     assert finished
     assert_complete(world)
+
+
+def test_a_batch_under_which_the_generator_keeps_dying_is_given_up(make_world):
+    world = make_world()
+    world.lost = {"generator": {0, 1, 2}}
+    _, (_, finished) = run(world)
+    assert finished
+    with world.database.session() as session:
+        closed = session.scalars(select(Generation).where(Generation.state == GenerationState.CLOSED)).all()
+        events = session.scalars(select(Event).where(Event.kind == "generation failed")).all()
+    assert len(closed) == len(events) == 1
+    assert "died 3 times" in events[0].data_json["error"]
 
 
 def test_a_failed_label_sets_its_candidate_aside_and_the_campaign_goes_on(world):
