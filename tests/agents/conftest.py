@@ -1,4 +1,4 @@
-"""One Ray for all tests of the agents."""
+"""A Ray for each module of the agents' tests: none is left running for the tests after them."""
 
 import os
 
@@ -11,7 +11,7 @@ from nearedge_db.store import create_campaign
 from nearedge_services.oracles.factory import make_oracle
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_session():
     """A local Ray of two CPUs."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
