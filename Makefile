@@ -11,12 +11,16 @@ export OMP_NUM_THREADS := 1
 
 setup: $(READY)
 
-# Locked and repeatable: exactly the versions in requirements.lock, then the project itself without resolving anything.
+# The locked versions are for one version of Python.
+PYTHON_CHECK := $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else "error: Python 3.11 is needed; got %d.%d; set PYTHON=/path/to/python3.11" % v)'
+
+# Locked and repeatable: exactly the versions in requirements.lock, then the project itself, built by the locked
+# hatchling, without resolving or fetching anything.
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "error: Python 3.11 or newer is needed; got %d.%d; set PYTHON=/path/to/python3.11" % v[:2])'
+	@$(PYTHON_CHECK)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(BIN)/python -m pip check
 	@touch $(READY)
 
@@ -37,6 +41,7 @@ check: setup
 
 # Writes requirements.lock anew from what pyproject.toml asks for.
 lock:
+	@$(PYTHON_CHECK)
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet -c requirements.pins -e '.[dev,postgresql]'
 	build/lock/bin/python -m pip freeze --exclude-editable | sed "s/+cpu$$//" > requirements.lock

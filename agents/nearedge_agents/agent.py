@@ -1,6 +1,5 @@
 """What every Ray actor of a campaign shares: one entry point that measures the work it does."""
 
-import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +31,3 @@ class Agent:
         wall, cpu = time.monotonic(), time.process_time()
         value = getattr(self, method)(*args)
         return Outcome(value, time.monotonic() - wall, time.process_time() - cpu)
-
-    def ping(self) -> int:
-        """Process id: tells that the actor is up."""
-        return os.getpid()

@@ -51,6 +51,15 @@ class Relaxing:
     spectral_weight_ev: float
 
 
+@dataclass(frozen=True)
+class Judging:
+    """What candidates are judged by."""
+
+    target: Target
+    surrogate: ModelFiles
+    potential: ModelFiles
+
+
 class Scorer(Agent):
     """Relaxes on the potential, predicts with potential and surrogate."""
 
@@ -58,28 +67,19 @@ class Scorer(Agent):
         super().__init__()
         self.models = ModelCache()
 
-    def score(
-        self,
-        structures: list[Atoms],
-        relaxing: Relaxing,
-        target: Target,
-        surrogate: ModelFiles,
-        potential: ModelFiles,
-    ) -> list[Scored | Broken]:
+    def score(self, structures: list[Atoms], relaxing: Relaxing, judging: Judging) -> list[Scored | Broken]:
         """Relax and score; a structure that falls apart comes back as Broken, the others are unharmed."""
-        relaxed = self._relax(structures, relaxing, target, surrogate, potential)
+        relaxed = self._relax(structures, relaxing, judging)
         whole = [one for one in relaxed if not isinstance(one, Broken)]
-        predictions = iter(self.predict([atoms for atoms, _ in whole], target, surrogate, potential))
+        predictions = iter(self.predict([atoms for atoms, _ in whole], judging))
         return [
             one if isinstance(one, Broken) else _scored(one[0], next(predictions), one[1]) for one in relaxed
         ]
 
-    def predict(
-        self, structures: list[Atoms], target: Target, surrogate: ModelFiles, potential: ModelFiles
-    ) -> list[Prediction]:
+    def predict(self, structures: list[Atoms], judging: Judging) -> list[Prediction]:
         """Predictions for structures as they stand."""
-        distances = self.models.get(surrogate).predict(structures, target)
-        energies = self.models.get(potential).predict(structures)
+        distances = self.models.get(judging.surrogate).predict(structures, judging.target)
+        energies = self.models.get(judging.potential).predict(structures)
         return [
             Prediction(
                 distance=d.distance,
@@ -91,12 +91,7 @@ class Scorer(Agent):
         ]
 
     def _relax(
-        self,
-        structures: list[Atoms],
-        relaxing: Relaxing,
-        target: Target,
-        surrogate: ModelFiles,
-        potential: ModelFiles,
+        self, structures: list[Atoms], relaxing: Relaxing, judging: Judging
     ) -> list[tuple[Atoms, float] | Broken]:
         """Relaxed structures with their root mean square displacement, Å."""
         from nearedge_services.potential.errors import NonFiniteForces
@@ -105,14 +100,15 @@ class Scorer(Agent):
 
         bias = None
         if relaxing.spectral_weight_ev > 0:
-            bias = SpectralBias(self.models.get(surrogate), target, relaxing.spectral_weight_ev).evaluate
-        model = self.models.get(potential)
+            surrogate = self.models.get(judging.surrogate)
+            bias = SpectralBias(surrogate, judging.target, relaxing.spectral_weight_ev).evaluate
+        model = self.models.get(judging.potential)
         try:
             ends = relax_batch(structures, model, relaxing.steps, members=1, bias=bias)
         except NonFiniteForces as error:
             if len(structures) == 1:
                 return [Broken(structures[0], str(error))]
-            alone = [self._relax([one], relaxing, target, surrogate, potential) for one in structures]
+            alone = [self._relax([one], relaxing, judging) for one in structures]
             return [result for results in alone for result in results]
         return [
             Broken(raw, "it fell apart while relaxing")

@@ -204,19 +204,6 @@ class Ledger:
 
         return self.database.run(work)
 
-    def expire(self) -> int:
-        """Take back every expired lease (``RETRY``, or ``QUARANTINED`` after the last attempt); how many."""
-
-        def work(session: Session) -> int:
-            now = self.database.now(session)
-            query = select(TaskRow).where(_expired(now)).with_for_update(skip_locked=True)
-            rows = session.scalars(query).all()
-            for row in rows:
-                _take_back(row, now)
-            return len(rows)
-
-        return self.database.run(work)
-
     def cancel(self, task_id: int) -> bool:
         """Give up an unfinished task; its worker, if any, finds the lease lost. ``False`` if finished."""
 
@@ -245,12 +232,6 @@ class Ledger:
         """The task; raises ``LookupError`` when there is none of this number."""
         with self.database.session() as session:
             return _detached(_get(session, task_id))
-
-    def by_identity(self, identity: str) -> Task | None:
-        """The task of this identity, if any."""
-        with self.database.session() as session:
-            row = session.scalar(select(TaskRow).where(TaskRow.identity == identity))
-            return None if row is None else _detached(row)
 
     def counts(self, campaign_id: int, kind: str | None = None) -> dict[TaskState, int]:
         """How many tasks of a campaign are in each state (all states, zeros too)."""

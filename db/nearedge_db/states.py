@@ -58,7 +58,11 @@ class CandidateState(StrEnum):
 
 
 class GenerationState(StrEnum):
-    """Life of one batch of generated structures: being made, all scored, all candidates settled."""
+    """Life of one batch of generated structures.
+
+    ``OPEN`` is being made; ``SCORED`` has all its candidates; ``CLOSED`` came to nothing or belongs to a
+    finished campaign (its candidates may still wait: a larger budget takes them up again).
+    """
 
     OPEN = "OPEN"
     SCORED = "SCORED"

@@ -57,11 +57,16 @@ def make_policy(name: str) -> Policy:
     return POLICIES[name]
 
 
-def rank(usefulness: Array, nearest: Array, diversity_scale: float) -> npt.NDArray[np.intp]:
-    """Order of candidates, most useful first, shape (C,) of indices.
+def faded(usefulness: Array, nearest: Array, diversity_scale: float) -> Array:
+    """Usefulness, shape (C,), less what is known already.
 
     ``nearest`` is the fingerprint distance to the nearest structure that has or is getting a label: positive
     usefulness fades linearly to nothing within ``diversity_scale``.
     """
     fade = np.clip(nearest / diversity_scale, 0.0, 1.0) if diversity_scale > 0 else np.ones_like(usefulness)
-    return np.argsort(-np.where(usefulness > 0, usefulness * fade, usefulness), kind="stable")
+    return np.where(usefulness > 0, usefulness * fade, usefulness)
+
+
+def rank(values: Array) -> npt.NDArray[np.intp]:
+    """Order of candidates, the largest value first, shape (C,) of indices; equals keep their order."""
+    return np.argsort(-values, kind="stable")

@@ -1,5 +1,6 @@
 """One command, one campaign: check, open or continue, run, and leave report, structures and summary behind."""
 
+import hashlib
 import signal
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ EXIT_FINISHED, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
 
 FIXED = ("seed", "target", "material", "seeds", "oracle", "generation.composition")
 """Settings that a campaign keeps for life; all others may change when it is continued."""
+
+TARGET_SHA256 = "target_sha256"
+"""Key beside the stored settings: SHA-256 of the target file; campaigns of before have none."""
 
 
 def run_campaign(config: CampaignConfig) -> int:
@@ -78,20 +82,22 @@ def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]
 
     It is a new one, or the one of this name if what defines it has not changed.
 
-    Raises UserError where the stored campaign has another seed, target, material, seeds or oracle.
+    Raises UserError where the stored campaign has another seed, target, material, seeds or oracle, or the target
+    file had another content.
     """
     config = checked.config
     stored = config.model_dump(mode="json", exclude={"dir"})
     stored["target"]["file"] = str(config.target.file.absolute())
     if config.seeds.file is not None:
         stored["seeds"]["file"] = str(config.seeds.file.absolute())
+    record = {**stored, TARGET_SHA256: hashlib.sha256(config.target.file.read_bytes()).hexdigest()}
     with database.begin() as session:
         campaign, has_more_to_do = find_campaign(session, config.name), True
         if campaign is None:
             campaign = create_campaign(
                 session,
                 config.name,
-                stored,
+                record,
                 seed=config.seed,
                 absorber=checked.absorber,
                 mlflow_experiment=config.name,
@@ -100,8 +106,9 @@ def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]
         else:
             before = _settings_of(campaign)
             _check_unchanged(config.name, before, stored)
+            _check_same_target(campaign, stored["target"]["file"], record[TARGET_SHA256])
             has_more_to_do = campaign.state is not CampaignState.FINISHED or before["stop"] != stored["stop"]
-            campaign.config_json, campaign.config_hash = stored, content_hash(stored)
+            campaign.config_json, campaign.config_hash = record, content_hash(record)
         if session.get(OracleSettings, checked.oracle.settings_hash) is None:
             session.add(
                 OracleSettings(
@@ -115,8 +122,9 @@ def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]
 
 def _settings_of(campaign: Campaign) -> dict[str, Any]:
     """The stored settings with today's defaults for keys that came later. Raises UserError if they fit no more."""
+    settings = {key: value for key, value in campaign.config_json.items() if key != TARGET_SHA256}
     try:
-        return CampaignConfig.model_validate(campaign.config_json).model_dump(mode="json", exclude={"dir"})
+        return CampaignConfig.model_validate(settings).model_dump(mode="json", exclude={"dir"})
     except ValidationError as error:
         raise UserError(
             f"campaign {campaign.name!r} was made with settings that this version does not know",
@@ -134,6 +142,16 @@ def _check_unchanged(name: str, before: dict[str, Any], stored: dict[str, Any]) 
                 got=f"{new!r}, it has {old!r}",
                 fix="restore that setting to continue it, or choose another name or --dir",
             )
+
+
+def _check_same_target(campaign: Campaign, file: str, sha256: str) -> None:
+    before = campaign.config_json.get(TARGET_SHA256, sha256)
+    if before != sha256:
+        raise UserError(
+            f"the target file of campaign {campaign.name!r} has changed since the campaign began",
+            got=f"{file} with SHA-256 {sha256[:12]}…, it had {before[:12]}…",
+            fix="put the file back to continue it, or choose another name or --dir",
+        )
 
 
 def _lookup(settings: dict[str, Any], key: str) -> Any:

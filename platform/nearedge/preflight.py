@@ -17,6 +17,7 @@ from nearedge_db.errors import UserError
 from nearedge_db.hashing import structure_hash
 from nearedge_services.oracles.base import Oracle
 from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.registry.reachable import check_answers
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.spectra.reading import read_spectrum
 from nearedge_services.spectra.spectrum import Spectrum
@@ -70,6 +71,8 @@ def check(config: CampaignConfig) -> Checked:
     usable = _usable(spectrum, config.target)
     if config.target.align:
         _check_room_to_shift(usable, alignment_window(config.target, oracle.grid))
+    if config.mlflow is not None:
+        check_answers(config.mlflow)
     return Checked(config, absorber, usable, target, oracle, starting)
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from nearedge.config import CampaignConfig
 from nearedge_db.states import LabelRole
-from nearedge_db.store import pool_totals, used_labels
+from nearedge_db.store import label_uses, pool_totals
 
 if TYPE_CHECKING:
     from nearedge.conductor.conductor import Conductor
@@ -56,7 +56,7 @@ def _facts(conductor: "Conductor") -> dict[str, Any]:
     """Everything shown, read from the stages and the database."""
     context, labelling, stop = conductor.context, conductor.labelling, conductor.context.config.stop
     with context.database.session() as session:
-        uses = [use for use, _ in used_labels(session, context.campaign_id)]
+        uses = label_uses(session, context.campaign_id)
         totals = pool_totals(session, context.campaign_id)
     by_role = {
         role: [u.spectral_distance for u in uses if u.role is role and u.spectral_distance is not None]

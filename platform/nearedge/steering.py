@@ -71,7 +71,7 @@ class Steering:
         self.study.tell(trial_number, state=TrialState.FAIL, skip_if_finished=True)
 
     def give_up_orphans(self, known: set[int]) -> None:
-        """Close the open trials that are not among ``known``: their driver died before it could use them."""
+        """Close the open trials that are not among ``known``: nobody is going to use them any more."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.number not in known:
                 self.give_up(trial.number)

@@ -49,6 +49,8 @@ def test_nothing_is_left_under_way(campaign):
     unfinished = "SELECT kind, state FROM tasks WHERE state IN ('PENDING', 'LEASED', 'RETRY')"
     assert ask(campaign, unfinished) == []
     assert ask(campaign, "SELECT COUNT(*) FROM candidates WHERE state = 'QUEUED'") == [(0,)]
+    assert ask(campaign, "SELECT DISTINCT state FROM generations") == [("CLOSED",)]
+    assert ask(campaign, "SELECT COUNT(*) FROM trials WHERE state = 'RUNNING'") == [(0,)]
     labelled_candidates = "SELECT COUNT(*) FROM candidates WHERE state = 'LABELLED'"
     assert ask(campaign, labelled_candidates) == [(BASELINE + LABELS,)]
 
@@ -137,8 +139,12 @@ def test_the_report_stands_alone_and_tells_the_same(campaign):
     assert not re.search(r"<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
     told = status(campaign.folder)
     text = re.sub(r"<[^>]+>", " ", re.sub(r"<(script|style).*?</\1>", " ", page, flags=re.DOTALL))
-    assert f"{1000 * told['best_distance']:.1f}" in text or f"{told['best_distance']:.4f}" in text
-    assert f"{told['late_over_unguided']:.2f}" in text
+    text = " ".join(text.split())
+    assert f"finished with {LABELS} of {LABELS} guided labels (budget: {LABELS} labels spent)" in text
+    assert f"misses the target by {1000 * told['best_distance']:.2f} × 10⁻³ per eV;" in text
+    assert f"the best starting structure by {1000 * told['best_seed_distance']:.2f}." in text
+    assert f"{told['late_over_unguided']:.2f} late guided over unguided, median distance" in text
+    assert f"{told['best_over_seed']:.2f} best found over best starting structure" in text
     assert (campaign.run / "report.png").stat().st_size > 10_000
 
 

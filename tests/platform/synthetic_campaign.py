@@ -260,7 +260,6 @@ class _Writer:
         return Score(
             predicted_distance=0.9 * distance,
             predicted_distance_std=0.002,
-            acquisition_value=0.001,
             predicted_energy_per_atom_ev=-50.0,
             energy_std_per_atom_ev=0.02,
             surrogate_model_id=self.models["surrogate"][0],

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from nearedge.acquisition import POLICIES, expected_improvement, make_policy, rank
+from nearedge.acquisition import POLICIES, expected_improvement, faded, make_policy, rank
 from nearedge_db.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -54,26 +54,22 @@ def test_an_unknown_policy_names_those_there_are():
         make_policy("luck")
 
 
-def test_a_near_duplicate_fades():
-    """The second is almost as useful, and it is new."""
-    assert rank(np.array([1.0, 0.9]), np.array([0.01, 1.0]), 0.1).tolist() == [1, 0]
-    assert rank(np.array([1.0, 0.9]), np.array([1.0, 1.0]), 0.1).tolist() == [0, 1]
-
-
-def test_fading_is_linear_within_the_scale():
-    assert rank(np.array([1.0, 0.49]), np.array([0.05, 9.0]), 0.1).tolist() == [0, 1]
-    assert rank(np.array([1.0, 0.51]), np.array([0.05, 9.0]), 0.1).tolist() == [1, 0]
+def test_usefulness_fades_linearly_within_the_scale():
+    """A near-duplicate is worth little, a new structure all that it was."""
+    nearest = np.array([0.0, 0.01, 0.05, 0.1, 9.0])
+    np.testing.assert_allclose(faded(np.full(5, 2.0), nearest, 0.1), [0.0, 0.2, 1.0, 2.0, 2.0])
 
 
 def test_no_duplicate_turns_useful_by_fading_a_negative_number():
     """A predicted worsening (greedy) stays below one that is less bad, however near it is to known structures."""
-    assert rank(np.array([-1.0, -0.5]), np.array([0.0, 1.0]), 0.1).tolist() == [1, 0]
+    assert faded(np.array([-1.0, -0.5]), np.array([0.0, 1.0]), 0.1).tolist() == [-1.0, -0.5]
 
 
-def test_scale_zero_means_no_fading_and_ties_keep_their_order():
-    assert rank(np.array([1.0, 2.0]), np.zeros(2), 0.0).tolist() == [1, 0]
-    assert rank(np.ones(4), np.ones(4), 0.1).tolist() == [0, 1, 2, 3]
+def test_scale_zero_means_no_fading():
+    assert faded(np.array([1.0, 2.0]), np.zeros(2), 0.0).tolist() == [1.0, 2.0]
 
 
-def test_rank_of_nothing_is_nothing():
-    assert rank(np.zeros(0), np.zeros(0), 0.1).size == 0
+def test_the_largest_value_comes_first_and_equals_keep_their_order():
+    assert rank(np.array([-0.5, 2.0, 1.0])).tolist() == [1, 2, 0]
+    assert rank(np.ones(4)).tolist() == [0, 1, 2, 3]
+    assert rank(np.zeros(0)).size == 0

@@ -1,5 +1,6 @@
 """``nearedge models``."""
 
+import socket
 from types import SimpleNamespace
 
 import pytest
@@ -71,6 +72,13 @@ def test_a_store_that_does_not_exist_is_the_users_error(uri, tmp_path, monkeypat
     assert "\n" not in str(caught.value)
     assert "me:***@host" in str(caught.value) or uri == "foo"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_does_not_answer_is_told_at_once():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(UserError, match="MLflow server does not answer"):
+            run("list", "--tracking-uri", f"http://127.0.0.1:{taken.getsockname()[1]}")
 
 
 def test_a_folder_without_a_registry(tmp_path):

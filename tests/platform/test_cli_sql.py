@@ -86,7 +86,10 @@ def test_current_of_a_newer_database_tells_and_upgrade_refuses(run_dir):
     with sqlite3.connect(run_dir / "nearedge.db") as connection:
         connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     connection.close()
-    assert "revision 9999" in invoke("db", "current", "--dir", run_dir).stdout
+    told = invoke("db", "current", "--dir", run_dir).stdout
+    assert "revision 9999" in told
+    assert "pip install --upgrade nearedge" in told
+    assert "db upgrade" not in told
     assert isinstance(invoke("db", "upgrade", "--dir", run_dir).exception, UserError)
 
 

@@ -1,7 +1,9 @@
 """Everything that is wrong is said in one line, with exit status 2, before Ray starts."""
 
 import os
+import socket
 import sqlite3
+import time
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +302,18 @@ def test_starting_structures_of_one_group_leave_none_to_hold_out(refused, tmp_pa
 )
 def test_settings_that_belong_to_other_parts_are_checked_too(refused, tmp_path, sections, key):
     assert key in refused(write_config(tmp_path, **sections))
+
+
+def test_a_tracking_server_that_does_not_answer(refused, tmp_path):
+    """In seconds, not after the minutes of retries of MLflow's client."""
+    started = time.monotonic()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}"
+        line = refused(write_config(tmp_path, mlflow=uri))
+    assert "MLflow server does not answer" in line
+    assert "secret" not in line
+    assert time.monotonic() - started < 20  # importing MLflow on a busy machine included
 
 
 def test_a_ray_without_room_for_the_pools(refused, tmp_path):

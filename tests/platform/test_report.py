@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from tests.platform.synthetic_campaign import ALIGNMENT, GUIDED, Plan, make_campaign, make_empty_campaign
@@ -12,7 +13,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from nearedge.cli.report import report
-from nearedge.report import figures, structure_view, tables, words, write_png, write_report
+from nearedge.report import figures, picture, structure_view, tables, words, write_png, write_report
 from nearedge.report.data import read_report
 from nearedge.report.page import render
 from nearedge_db.errors import UserError
@@ -148,7 +149,9 @@ def test_calibration_text_counts_bias_and_coverage(data):
 def test_alignment_is_told_with_its_numbers(data, page):
     text = " ".join("".join(page.text).split())
     assert "How far theory and experiment agree" in text
-    assert "-284.10 eV" in text
+    assert "laid at 284.10 eV of the experiment's (283.80 to 284.50 eV are about as good)" in text
+    assert "subtracted from every measured energy" in text
+    assert "multiplied by 0.041" in text
     assert "6.20" in text
     # best 0.008 over theory spread 0.0062
     assert "1.3 times the typical distance" in text
@@ -213,6 +216,21 @@ def test_picture_is_a_png_with_content(finished, tmp_path):
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert pixels.shape[1] >= 1200
     assert pixels[..., :3].std() > 0.05
+
+
+@pytest.mark.parametrize("panel", [0, 2])
+def test_legends_of_the_picture_cover_nothing(data, panel):
+    """Spectra and progress: everything drawn ends below its legend."""
+    with mpl.rc_context(picture.LOOK):
+        figure = picture.compose(data)
+        figure.canvas.draw()
+    axes = figure.subfigs[0].axes[panel]
+    legend = axes.get_legend().get_window_extent()
+    curves = [line.get_ydata() for line in axes.lines if len(line.get_ydata()) > 2]
+    points = [dots.get_offsets()[:, 1] for dots in axes.collections if len(dots.get_offsets()) > 1]
+    highest = max(np.max(values) for values in [*curves, *points])
+    assert axes.transData.transform((0, highest))[1] < legend.y0
+    assert axes.get_window_extent().x0 < legend.x0
 
 
 def test_structure_view_has_every_atom_and_half_a_line_for_each_bond(data):

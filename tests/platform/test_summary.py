@@ -9,7 +9,6 @@ from nearedge.labelled import late, recover
 from nearedge.summary import HEADLINES, first_word, summarise
 from nearedge_db.errors import UserError
 from nearedge_db.states import CampaignState
-from nearedge_db.store import campaign_progress, find_campaign
 
 
 @pytest.fixture
@@ -39,16 +38,6 @@ def test_order_of_labelling_decides_what_is_late(tmp_path):
     database.dispose()
     assert found.late_median == pytest.approx(0.030)
     assert found.best_distance == pytest.approx(0.008)
-
-
-def test_agrees_with_the_progress_that_the_store_computes(tmp_path):
-    database = make_campaign(tmp_path)
-    with database.session() as session:
-        progress = campaign_progress(session, find_campaign(session, "demo").id)
-    found = summarise(database, "demo")
-    database.dispose()
-    assert found.late_over_unguided == pytest.approx(progress.late_over_unguided)
-    assert found.best_seed_distance == pytest.approx(progress.best_seed_distance)
 
 
 def test_labels_are_counted_by_role_with_what_is_on_its_way(summary):

@@ -101,13 +101,3 @@ def add_event(session: Session, campaign_id: int, kind: str, data: dict[str, Any
     session.add(event)
     session.flush()
     return event
-
-
-def list_events(
-    session: Session, campaign_id: int, kind: str | None = None, after_id: int = 0, limit: int | None = None
-) -> list[Event]:
-    """Events of a campaign, oldest first; ``after_id`` is the last one already seen."""
-    query = select(Event).where(Event.campaign_id == campaign_id, Event.id > after_id).order_by(Event.id)
-    if kind is not None:
-        query = query.where(Event.kind == kind)
-    return list(session.scalars(query.limit(limit)))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from nearedge_db.schema import Candidate, Generation, Prediction
@@ -22,7 +22,6 @@ class Score:
     predicted_distance_std: float | None = None
     predicted_energy_per_atom_ev: float | None = None
     energy_std_per_atom_ev: float | None = None
-    acquisition_value: float | None = None
     surrogate_model_id: int | None = None
     potential_model_id: int | None = None
 
@@ -71,26 +70,25 @@ def set_generation_state(session: Session, generation_id: int, state: Generation
     return generation
 
 
+def close_generations(session: Session, campaign_id: int) -> None:
+    """Close every generation of a campaign that is not closed: nothing more is made or scored of it."""
+    session.execute(
+        update(Generation)
+        .where(Generation.campaign_id == campaign_id, Generation.state != GenerationState.CLOSED)
+        .values(state=GenerationState.CLOSED, closed_at=utc_now())
+    )
+
+
 def list_generations(
     session: Session,
     campaign_id: int,
     role: GenerationRole | str | None = None,
-    states: Sequence[GenerationState] | None = None,
 ) -> list[Generation]:
     """Generations of a campaign, oldest first."""
     query = select(Generation).where(Generation.campaign_id == campaign_id).order_by(Generation.id)
     if role is not None:
         query = query.where(Generation.role == GenerationRole(role))
-    if states is not None:
-        query = query.where(Generation.state.in_(states))
     return list(session.scalars(query))
-
-
-def open_generations(
-    session: Session, campaign_id: int, role: GenerationRole | str | None = None
-) -> list[Generation]:
-    """Generations that are not closed, oldest first."""
-    return list_generations(session, campaign_id, role, (GenerationState.OPEN, GenerationState.SCORED))
 
 
 def add_candidate(
@@ -136,14 +134,6 @@ def add_candidate(
     return candidate
 
 
-def get_candidate(session: Session, candidate_id: int) -> Candidate:
-    """The candidate; raises ``LookupError`` when there is none of this number."""
-    row = session.get(Candidate, candidate_id)
-    if row is None:
-        raise LookupError(f"no candidate {candidate_id}")
-    return row
-
-
 def rescore(session: Session, scores: dict[int, Score]) -> None:
     """Give candidates (id -> score) new scores; every one is kept as a prediction too."""
     rows = session.scalars(select(Candidate).where(Candidate.id.in_(scores)))
@@ -172,64 +162,45 @@ def set_candidate_state(
     candidate_ids: int | Iterable[int],
     state: CandidateState,
     reason: str | None = None,
+    *,
     task_id: int | None = None,
+    acquisition_value: float | None = None,
 ) -> None:
-    """Move candidates on; ``reason`` and ``task_id`` stay as they are when not given."""
+    """Move candidates on; what is not given stays as it is.
+
+    ``acquisition_value`` is what the acquisition function said of a candidate when it was chosen, in the
+    units of the policy (1/eV for all but chance).
+    """
     ids = [candidate_ids] if isinstance(candidate_ids, int) else list(candidate_ids)
     for candidate in session.scalars(select(Candidate).where(Candidate.id.in_(ids))).all():
         candidate.state = state
         candidate.reason = candidate.reason if reason is None else reason
         candidate.task_id = candidate.task_id if task_id is None else task_id
+        if acquisition_value is not None:
+            candidate.acquisition_value = acquisition_value
     session.flush()
 
 
 def candidates(
-    session: Session,
-    campaign_id: int,
-    states: Sequence[CandidateState] | None = None,
-    *,
-    role: GenerationRole | str | None = None,
-    generation_id: int | None = None,
-    limit: int | None = None,
+    session: Session, campaign_id: int, states: Sequence[CandidateState] | None = None
 ) -> list[Candidate]:
     """Candidates of a campaign, oldest first."""
     query = select(Candidate).where(Candidate.campaign_id == campaign_id).order_by(Candidate.id)
     if states is not None:
         query = query.where(Candidate.state.in_(states))
-    if role is not None:
-        query = query.join(Generation).where(Generation.role == GenerationRole(role))
-    if generation_id is not None:
-        query = query.where(Candidate.generation_id == generation_id)
-    return list(session.scalars(query.limit(limit)))
+    return list(session.scalars(query))
 
 
-def waiting_candidates(
-    session: Session,
-    campaign_id: int,
-    role: GenerationRole | str | None = None,
-    limit: int | None = None,
-) -> list[Candidate]:
-    """Candidates waiting for the oracle, highest acquisition value first, unscored ones last."""
-    query = select(Candidate).where(
-        Candidate.campaign_id == campaign_id, Candidate.state == CandidateState.WAITING
-    )
-    if role is not None:
-        query = query.join(Generation).where(Generation.role == GenerationRole(role))
-    query = query.order_by(Candidate.acquisition_value.desc().nulls_last(), Candidate.id)
-    return list(session.scalars(query.limit(limit)))
-
-
-def candidates_of_task(session: Session, task_id: int) -> list[Candidate]:
-    """Candidates that wait for the result of a task."""
-    return list(session.scalars(select(Candidate).where(Candidate.task_id == task_id).order_by(Candidate.id)))
-
-
-def candidate_counts(session: Session, campaign_id: int) -> dict[CandidateState, int]:
-    """How many candidates of a campaign are in each state (all states, zeros too)."""
+def candidate_counts(
+    session: Session, campaign_id: int, role: GenerationRole | str | None = None
+) -> dict[CandidateState, int]:
+    """How many candidates of a campaign, or of one role in it, are in each state (all states, zeros too)."""
     query = (
         select(Candidate.state, func.count().label("candidates"))
         .where(Candidate.campaign_id == campaign_id)
         .group_by(Candidate.state)
     )
+    if role is not None:
+        query = query.join(Generation).where(Generation.role == GenerationRole(role))
     found = {row.state: row.candidates for row in session.execute(query)}
     return {state: found.get(state, 0) for state in CandidateState}

@@ -1,6 +1,7 @@
 """Labels: what an oracle said about a structure, and the use that campaigns make of it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,15 @@ from .structures import to_atoms
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+
+@dataclass(frozen=True)
+class UsedLabel:
+    """The use of a label without its arrays; the distance (1/eV) is ``None`` before the target is aligned."""
+
+    structure_id: int
+    role: LabelRole
+    spectral_distance: float | None
 
 
 def put_settings(session: Session, oracle: str, settings: dict[str, Any]) -> str:
@@ -114,7 +124,7 @@ def set_distances(session: Session, campaign_id: int, distances: Mapping[int, fl
 def used_labels(
     session: Session, campaign_id: int, roles: Sequence[LabelRole] | None = None
 ) -> list[tuple[LabelUse, LabelRow]]:
-    """Labels that a campaign uses, in order."""
+    """Labels that a campaign uses, in order, with all their arrays: see :func:`label_uses` for the numbers."""
     query = (
         select(LabelUse, LabelRow)
         .join(LabelRow, LabelRow.id == LabelUse.label_id)
@@ -124,6 +134,17 @@ def used_labels(
     if roles is not None:
         query = query.where(LabelUse.role.in_(roles))
     return [(use, label) for use, label in session.execute(query)]
+
+
+def label_uses(session: Session, campaign_id: int) -> list[UsedLabel]:
+    """Role and distance of every label that a campaign uses, in order; reads no spectra and no forces."""
+    query = (
+        select(LabelRow.structure_id, LabelUse.role, LabelUse.spectral_distance)
+        .join(LabelRow, LabelRow.id == LabelUse.label_id)
+        .where(LabelUse.campaign_id == campaign_id)
+        .order_by(LabelUse.sequence)
+    )
+    return [UsedLabel(*row) for row in session.execute(query)]
 
 
 def labelled_structures(

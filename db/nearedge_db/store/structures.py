@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nearedge_db.hashing import structure_hash
@@ -78,26 +77,6 @@ def get_structure(session: Session, structure_id: int) -> Structure:
     if row is None:
         raise LookupError(f"no structure {structure_id}")
     return row
-
-
-def structure_by_hash(session: Session, content_hash: str) -> Structure | None:
-    """The structure with this content hash, if any."""
-    return session.scalar(select(Structure).where(Structure.hash == content_hash))
-
-
-def campaign_structures(
-    session: Session, campaign_id: int, origins: tuple[StructureOrigin, ...] | None = None
-) -> list[tuple[Structure, CampaignStructure]]:
-    """Structures of a campaign with their links, in the order they joined it."""
-    query = (
-        select(Structure, CampaignStructure)
-        .join(CampaignStructure, CampaignStructure.structure_id == Structure.id)
-        .where(CampaignStructure.campaign_id == campaign_id)
-        .order_by(CampaignStructure.id)
-    )
-    if origins is not None:
-        query = query.where(CampaignStructure.origin.in_(origins))
-    return [(structure, link) for structure, link in session.execute(query)]
 
 
 def to_atoms(structure: Structure, label: LabelRow | None = None) -> "Atoms":

@@ -28,16 +28,18 @@ def upgrade(directory: Directory = Path(), url: Url = None) -> None:
 
 @app.command()
 def current(directory: Directory = Path(), url: Url = None) -> None:
-    """Show the revision of the database beside the newest one; changes nothing.
+    """Show the revision of the database beside the newest one that this program knows; changes nothing.
 
     Example: nearedge db current --dir runs/quickstart
     """
     from nearedge_db.database import Database
-    from nearedge_db.migrate import head
+    from nearedge_db.migrate import head, known_revisions
 
     database = Database.inspect(_location(directory, url))
     revision = database.revision()
     advice = "" if revision == head() else "; run `nearedge db upgrade`"
+    if revision is not None and revision not in known_revisions():
+        advice = "; a newer NearEdge wrote it: upgrade with `pip install --upgrade nearedge`"
     typer.echo(f"{database.shown}: revision {revision or 'none'}, newest {head()}{advice}")
     database.dispose()
 

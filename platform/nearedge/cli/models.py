@@ -1,6 +1,5 @@
 """`nearedge models`: what the registry holds, and which version is used."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nearedge_db.errors import UserError
+from nearedge_db.redaction import without_password
 
 if TYPE_CHECKING:
     from nearedge_services.registry.model_registry import ModelRegistry, ModelVersion
@@ -106,22 +106,20 @@ def _registry(run_dir: Path | None, tracking_uri: str | None) -> "Iterator[Model
 
     from nearedge_services.registry.mlflow_library import mlflow_module
     from nearedge_services.registry.model_registry import ModelRegistry
+    from nearedge_services.registry.reachable import check_answers
 
+    check_answers(uri)
     unusable = (mlflow_module().exceptions.MlflowException, SQLAlchemyError, ModuleNotFoundError)
     try:
         yield ModelRegistry(uri, experiment="")
-    # A store that MLflow does not know, one that does not answer, a database whose driver is not installed.
+    # A store that MLflow does not know, a server that stops answering, a database whose driver is not installed.
     except unusable as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
             "the model registry cannot be used",
-            got=f"{_without_password(uri)} ({reason})",
+            got=f"{without_password(uri)} ({reason})",
             fix="give --dir, or a URI such as sqlite:////path/mlflow.db",
         ) from error
-
-
-def _without_password(uri: str) -> str:
-    return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", uri)
 
 
 def _metrics(version: "ModelVersion") -> str:

@@ -23,7 +23,7 @@ from nearedge_agents.pool import Pool
 from nearedge_agents.scorer import Scorer
 from nearedge_agents.trainer import Trainer
 from nearedge_db.states import CampaignState, GenerationRole, TaskKind, TaskState
-from nearedge_db.store import DRIVER, add_pool_usage, get_campaign, pool_totals
+from nearedge_db.store import DRIVER, add_pool_usage, close_generations, get_campaign, pool_totals
 
 ACCOUNT_EVERY_S = 3.0
 """How often pool usage is written and a stop request is looked for."""
@@ -71,7 +71,7 @@ class Conductor:
             finished = not (self.interrupted or self._stop_requested)
             loop.drain(GRACE_S, ("labeler",))
             if finished:
-                self._cancel_trainings()
+                self._close()
             return reason, finished
         finally:
             self._account()
@@ -113,10 +113,17 @@ class Conductor:
         limit = self.context.config.stop.wall_minutes
         return limit is not None and self.seconds / 60 >= limit
 
-    def _cancel_trainings(self) -> None:
-        """A finished campaign has no use for a model that is still being trained; going on submits it anew."""
-        for task in self.context.ledger.open_tasks(self.context.campaign_id, TaskKind.TRAIN):
-            self.context.ledger.cancel(task.id)
+    def _close(self) -> None:
+        """A finished campaign has no use for models being trained, batches being made, settings being tried.
+
+        Going on submits trainings anew and asks for new settings; candidates that wait go on waiting.
+        """
+        context = self.context
+        for task in context.ledger.open_tasks(context.campaign_id, TaskKind.TRAIN):
+            context.ledger.cancel(task.id)
+        with context.database.begin() as session:
+            close_generations(session, context.campaign_id)
+        context.steering.give_up_orphans(set())
 
     def _release(self, task_ids: list[int]) -> None:
         """Give the tasks of the killed actors back: nobody has to wait for their leases, no attempt is spent."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nearedge.acquisition import make_policy, rank
+from nearedge.acquisition import Array, faded, make_policy, rank
 from nearedge.chance import seed_for
 from nearedge.conductor.context import Context
 from nearedge.conductor.scoring import Scoring, Waiting
@@ -19,11 +19,11 @@ from nearedge_db.store import (
     candidates,
     get_label,
     get_structure,
+    label_uses,
     list_generations,
     set_candidate_state,
     to_atoms,
     use_label,
-    used_labels,
 )
 from nearedge_services.spectra.distance import cell_mean
 from nearedge_services.structures.fingerprint import NOVELTY_THRESHOLD, fingerprint
@@ -58,10 +58,8 @@ class Labelling:
             states = [CandidateState.LABELLED, CandidateState.QUEUED]
             rows = candidates(session, context.campaign_id, states)
             structures = {row.id: get_structure(session, row.structure_id) for row in rows}
-            distances = {
-                label.structure_id: use.spectral_distance
-                for use, label in used_labels(session, context.campaign_id)
-            }
+            uses = label_uses(session, context.campaign_id)
+            distances = {use.structure_id: use.spectral_distance for use in uses}
         for row in rows:
             generation, structure = generations[row.generation_id], structures[row.id]
             context.known.append(fingerprint(to_atoms(structure)))
@@ -111,7 +109,7 @@ class Labelling:
         surplus = len(guided) - self.context.config.acquisition.max_waiting
         if surplus <= 0:
             return 0
-        dropped = [guided[index].candidate_id for index in self._ranked(guided)[-surplus:]]
+        dropped = [guided[index].candidate_id for index in rank(self._values(guided))[-surplus:]]
         with self.context.database.begin() as session:
             set_candidate_state(session, dropped, CandidateState.DROPPED, "less useful than the others")
         for candidate_id in dropped:
@@ -136,9 +134,15 @@ class Labelling:
         if self.surplus() < settings.acquisition.selectivity:
             return None
         guided = [w for w in self.scoring.waiting.values() if w.role is GenerationRole.GUIDED]
-        return guided[self._ranked(guided)[0]] if guided else None
+        if not guided:
+            return None
+        values = self._values(guided)
+        first = rank(values)[0]
+        guided[first].acquisition_value = float(values[first])
+        return guided[first]
 
-    def _ranked(self, waiting: list[Waiting]) -> np.ndarray:
+    def _values(self, waiting: list[Waiting]) -> Array:
+        """What each is worth to the acquisition function now, shape (C,)."""
         context = self.context
         generator = np.random.default_rng(
             seed_for(context.config.seed, "acquisition", self.committed(GenerationRole.GUIDED))
@@ -150,7 +154,7 @@ class Labelling:
             generator,
         )
         nearest = np.array([context.nearest_known(w.fingerprint) for w in waiting])
-        return rank(usefulness, nearest, NOVELTY_THRESHOLD)
+        return faded(usefulness, nearest, NOVELTY_THRESHOLD)
 
     def _submit(self, chosen: Waiting) -> None:
         context = self.context
@@ -163,7 +167,13 @@ class Labelling:
             settings_hash=context.settings_hash,
         )
         with context.database.begin() as session:
-            set_candidate_state(session, chosen.candidate_id, CandidateState.QUEUED, task_id=task.id)
+            set_candidate_state(
+                session,
+                chosen.candidate_id,
+                CandidateState.QUEUED,
+                task_id=task.id,
+                acquisition_value=chosen.acquisition_value,
+            )
         del self.scoring.waiting[chosen.candidate_id]
         context.known.append(chosen.fingerprint)
         self._follow(task, chosen.role, chosen.candidate_id)
@@ -215,11 +225,11 @@ class Labelling:
     def _recount(self) -> None:
         """Counts, the best distance, and how long ago it was found: from the database."""
         with self.context.database.session() as session:
-            uses = [use for use, _ in used_labels(session, self.context.campaign_id)]
-        self.baseline_labels = sum(use.role is LabelRole.BASELINE for use in uses)
-        guided = [use.spectral_distance for use in uses if use.role is LabelRole.GUIDED]
+            uses = label_uses(session, self.context.campaign_id)
+        measured = [(u.role, u.spectral_distance) for u in uses if u.spectral_distance is not None]
+        guided = [distance for role, distance in measured if role is LabelRole.GUIDED]
+        self.baseline_labels = sum(role is LabelRole.BASELINE for role, _ in measured)
         self.guided_labels = len(guided)
-        everything = [use.spectral_distance for use in uses if use.spectral_distance is not None]
-        self.context.best_distance = min(everything, default=float("inf"))
-        self.best_guided = min(guided, default=float("inf"))  # type: ignore[type-var, assignment]
-        self.since_best = guided[::-1].index(min(guided)) if guided else 0  # type: ignore[type-var]
+        self.context.best_distance = min((distance for _, distance in measured), default=float("inf"))
+        self.best_guided = min(guided, default=float("inf"))
+        self.since_best = guided[::-1].index(self.best_guided) if guided else 0

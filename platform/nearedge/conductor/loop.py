@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import ray
 
 from nearedge.conductor.stage import Stage
-from nearedge_agents.pool import Done, Pool, Work
+from nearedge_agents.pool import Pool, Work
 
 TICK_S = 0.2
 """How long the loop waits for an answer before it looks around (stop request, progress display)."""
@@ -70,10 +70,3 @@ class Loop:
 
     def _stage_of(self, work: Work) -> Stage:
         return self._owner.pop(id(work))
-
-
-def describe(done: Done) -> str:
-    """One line on what went wrong with a piece of work."""
-    if done.lost:
-        return f"{done.work.method}: the actor died"
-    return f"{done.work.method}: {type(done.error).__name__}: {done.error}"

@@ -14,12 +14,14 @@ from nearedge.conductor.proposing import Batch, Proposing
 from nearedge.conductor.training import Training
 from nearedge.gate import Measures, Verdict, judge
 from nearedge_agents.pool import Done, Work
-from nearedge_agents.scorer import Broken, Prediction, Relaxing, Scored
+from nearedge_agents.scorer import Broken, Judging, Prediction, Relaxing, Scored
 from nearedge_db.schema import Candidate
 from nearedge_db.states import CandidateState, GenerationRole, GenerationState, StructureOrigin
 from nearedge_db.store import (
     Score,
     add_candidate,
+    candidate_counts,
+    candidates,
     get_structure,
     link_structure,
     list_generations,
@@ -27,7 +29,6 @@ from nearedge_db.store import (
     rescore,
     set_generation_state,
     to_atoms,
-    waiting_candidates,
 )
 from nearedge_services.structures.composition import density_g_cm3
 from nearedge_services.structures.coordination import coordination_fractions
@@ -48,6 +49,8 @@ class Waiting:
     atoms: Atoms
     fingerprint: npt.NDArray[np.float64]
     prediction: Prediction
+    acquisition_value: float | None = None
+    """What the acquisition function said when it was chosen for a label; None for an unguided sample."""
 
 
 @dataclass
@@ -72,7 +75,8 @@ class Scoring:
         context = self.context
         with context.database.session() as session:
             generations = {row.id: row for row in list_generations(session, context.campaign_id)}
-            rows = waiting_candidates(session, context.campaign_id)
+            rows = candidates(session, context.campaign_id, [CandidateState.WAITING])
+            scored = candidate_counts(session, context.campaign_id, GenerationRole.GUIDED)
             structures = {row.id: get_structure(session, row.structure_id) for row in rows}
         for row in rows:
             generation, atoms = generations[row.generation_id], to_atoms(structures[row.id])
@@ -91,11 +95,7 @@ class Scoring:
                     row.energy_std_per_atom_ev or 0.0,
                 ),
             )
-        self.scored_guided = sum(
-            len(g.settings_json["seeds"])
-            for g in generations.values()
-            if g.role is GenerationRole.GUIDED and g.state is GenerationState.SCORED
-        )
+        self.scored_guided = sum(scored.values())
 
     @property
     def structures_under_way(self) -> list[Batch]:
@@ -108,35 +108,34 @@ class Scoring:
 
     def offer(self) -> Work | None:
         """New models first look at what waits; then the next raw batch."""
-        champions = self.context.champions
-        if "surrogate" not in champions or "potential" not in champions:
+        champions, target = self.context.champions, self.context.target
+        if "surrogate" not in champions or "potential" not in champions or target is None:
             return None
-        models = (champions["surrogate"], champions["potential"])
+        judging = Judging(target, champions["surrogate"], champions["potential"])
         if self.training.new_champions:
             self.training.new_champions.clear()
             if self.waiting:
                 ids = list(self.waiting)
                 atoms = [self.waiting[key].atoms for key in ids]
-                return Work("predict", (atoms, self.context.target, *models), tag=(RESCORE, ids, models))
+                return Work("predict", (atoms, judging), tag=(RESCORE, ids, judging))
         if not self.proposing.raw:
             return None
         batch = self.proposing.raw.popleft()
         self._under_way[batch.generation.id] = batch
         settings = self.context.config.generation
         relaxing = Relaxing(settings.relax_steps, batch.generation.settings_json["spectral_weight_ev"])
-        args = (batch.structures, relaxing, self.context.target, *models)
-        return Work("score", args, tag=("score", batch, models))
+        return Work("score", (batch.structures, relaxing, judging), tag=("score", batch, judging))
 
     def accept(self, done: Done) -> None:
         """Enter the scores into the database; a batch whose scorer died is scored again."""
-        what, subject, models = done.work.tag
+        what, subject, judging = done.work.tag
         if what == RESCORE:
             if done.error is not None and not done.lost:
                 raise done.error
             if done.lost:
                 self.training.new_champions.append("surrogate")
                 return
-            self._rescore(subject, done.value, models)
+            self._rescore(subject, done.value, judging)
             return
         del self._under_way[subject.generation.id]
         if done.lost:
@@ -145,24 +144,24 @@ class Scoring:
             return
         if done.error is not None:
             raise done.error
-        self._enter(subject, done.value, models)
+        self._enter(subject, done.value, judging)
 
-    def _rescore(self, ids: list[int], predictions: list[Prediction], models: tuple) -> None:
+    def _rescore(self, ids: list[int], predictions: list[Prediction], judging: Judging) -> None:
         scores = {}
         for candidate_id, prediction in zip(ids, predictions, strict=True):
             if candidate_id in self.waiting:
                 self.waiting[candidate_id].prediction = prediction
-                scores[candidate_id] = _score(prediction, models)
+                scores[candidate_id] = _score(prediction, judging)
         with self.context.database.begin() as session:
             rescore(session, scores)
 
-    def _enter(self, batch: Batch, results: list[Scored | Broken], models: tuple) -> None:
+    def _enter(self, batch: Batch, results: list[Scored | Broken], judging: Judging) -> None:
         """All candidates of a batch in one transaction; then tell Optuna."""
         passed: list[Waiting] = []
         distances: list[float] = []
         with self.context.database.begin() as session:
             for index, (raw, result) in enumerate(zip(batch.structures, results, strict=True)):
-                waiting = self._candidate(session, batch, index, raw, result, models)
+                waiting = self._candidate(session, batch, index, raw, result, judging)
                 if waiting is not None:
                     passed.append(waiting)
                 distances.append(
@@ -176,7 +175,13 @@ class Scoring:
                 self.context.steering.tell(batch.generation.trial_number, statistics.fmean(distances))
 
     def _candidate(
-        self, session: Session, batch: Batch, index: int, raw: Atoms, result: Scored | Broken, models: tuple
+        self,
+        session: Session,
+        batch: Batch,
+        index: int,
+        raw: Atoms,
+        result: Scored | Broken,
+        judging: Judging,
     ) -> Waiting | None:
         """The rows of one candidate; returns it if it passed the gate."""
         generation, context = batch.generation, self.context
@@ -201,7 +206,7 @@ class Scoring:
             raw_structure_id=raw_row.id,
             state=CandidateState.WAITING if verdict.passed else CandidateState.REJECTED,
             reason=verdict.reason,
-            score=None if scored is None else _score(scored.prediction, models),
+            score=None if scored is None else _score(scored.prediction, judging),
             relax_rms_displacement_a=None if scored is None else scored.rms_displacement_a,
             shortest_contact_a=None if scored is None else scored.shortest_contact_a,
         )
@@ -240,13 +245,12 @@ class Scoring:
         return judge(measures, context.energy_reference, context.config.gate, threshold)
 
 
-def _score(prediction: Prediction, models: tuple) -> Score:
-    surrogate, potential = models
+def _score(prediction: Prediction, judging: Judging) -> Score:
     return Score(
         predicted_distance=prediction.distance,
         predicted_distance_std=prediction.distance_std,
         predicted_energy_per_atom_ev=prediction.energy_per_atom_ev,
         energy_std_per_atom_ev=prediction.energy_std_per_atom_ev,
-        surrogate_model_id=surrogate.model_id,
-        potential_model_id=potential.model_id,
+        surrogate_model_id=judging.surrogate.model_id,
+        potential_model_id=judging.potential.model_id,
     )

@@ -176,11 +176,10 @@ class Seeding:
                 + ("" if held_out else " and none of those held out")
                 + ": see `labels_ledger`"
             )
-        self._fix_target(seeds)
-        self._learn(seeds)
+        self._learn(seeds, self._fix_target())
         self.complete = True
 
-    def _fix_target(self, seeds: list) -> None:
+    def _fix_target(self) -> Target:
         """Align the target if asked to, and give the starting structures their distances."""
         context = self.context
         with context.database.session() as session:
@@ -207,9 +206,10 @@ class Seeding:
             store_target(session, context.campaign_id, context.target)
             distances = {key: float(context.target.distance(mean)) for key, mean in means.items()}
             set_distances(session, context.campaign_id, distances)
-            add_event(session, context.campaign_id, "starting structures complete", {"count": len(seeds)})
+            add_event(session, context.campaign_id, "starting structures complete", {"count": len(means)})
+        return context.target
 
-    def _learn(self, seeds: list) -> None:
+    def _learn(self, seeds: list, target: Target) -> None:
         """Energies against density for the gate, fingerprints for novelty, and what Optuna can know already."""
         from nearedge_services.structures.composition import density_g_cm3
         from nearedge_services.structures.fingerprint import fingerprint
@@ -223,7 +223,7 @@ class Seeding:
         distances = []
         for atoms, density in zip(seeds, densities, strict=True):
             mean = cell_mean(atoms.arrays["xanes"], atoms.numbers, context.absorber, context.oracle.grid)
-            distances.append(float(context.target.distance(mean)))  # type: ignore[union-attr]
+            distances.append(float(target.distance(mean)))
             context.steering.add_measured(
                 atoms.info["structure_hash"],
                 {"density_g_cm3": float(density)},

@@ -6,7 +6,7 @@ from nearedge.chance import seed_for
 from nearedge.conductor.context import CampaignFailedError, Context
 from nearedge.conductor.seeding import Seeding
 from nearedge.conductor.tasks import TaskQueue
-from nearedge.config import MODEL_KINDS
+from nearedge.config import MODEL_KINDS, ModelName
 from nearedge_agents.pool import Done, Work
 from nearedge_db.hashing import dataset_hash, task_identity
 from nearedge_db.states import StructureOrigin, TaskKind, TaskState
@@ -99,9 +99,9 @@ class Training:
         """Cheap look: never trained, or trained again at all in this campaign."""
         return kind not in self._frames_at or kind in self.context.config.models.retrain_every
 
-    def _trigger(self, kind: str, frames: int) -> bool:
+    def _trigger(self, kind: ModelName, frames: int) -> bool:
         seen = self._frames_at.get(kind)
-        return seen is None or frames - seen >= self.context.config.models.retrain_every[kind]  # type: ignore[index]
+        return seen is None or frames - seen >= self.context.config.models.retrain_every[kind]
 
     def _data(self) -> tuple[list[str], list[str]]:
         """Hashes of the labelled structures: to train on, and held out.

@@ -27,6 +27,10 @@ from nearedge_db.states import LabelRole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEGEND_ROOM = 0.25
+"""Height of the room for a legend, as a share of the height of what is drawn."""
 
 ROLES = (LabelRole.SEED, LabelRole.BASELINE, LabelRole.GUIDED)
 LOOK: dict[Any, Any] = {
@@ -51,20 +55,33 @@ LOOK: dict[Any, Any] = {
 def draw(data: ReportData, path: Path) -> None:
     """Draw the picture into ``path`` (PNG); empty panels say why."""
     import matplotlib as mpl
+
+    with mpl.rc_context(LOOK):
+        compose(data).savefig(path, dpi=150, format="png", facecolor="white")
+
+
+def compose(data: ReportData) -> "Figure":
+    """The picture, not yet drawn."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(12, 7.6), layout="constrained")
-        FigureCanvasAgg(figure)
-        rows = figure.subfigures(2, 1, height_ratios=[1.45, 1], squeeze=False)
-        top, bottom = rows[:, 0]
-        grid = top.add_gridspec(2, 2, height_ratios=[2.6, 1], width_ratios=[1, 1])
-        upper = top.add_subplot(grid[0, 0])
-        _spectra(upper, top.add_subplot(grid[1, 0], sharex=upper), data)
-        _progress(top.add_subplot(grid[:, 1]), data)
-        _properties(bottom.subplots(1, len(PROPERTIES), sharey=True), data)
-        figure.savefig(path, dpi=150, format="png", facecolor="white")
+    figure = Figure(figsize=(12, 7.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    rows = figure.subfigures(2, 1, height_ratios=[1.45, 1], squeeze=False)
+    top, bottom = rows[:, 0]
+    grid = top.add_gridspec(2, 2, height_ratios=[2.6, 1], width_ratios=[1, 1])
+    upper = top.add_subplot(grid[0, 0])
+    _spectra(upper, top.add_subplot(grid[1, 0], sharex=upper), data)
+    _progress(top.add_subplot(grid[:, 1]), data)
+    _properties(bottom.subplots(1, len(PROPERTIES), sharey=True), data)
+    return figure
+
+
+def _legend_above(axes: "Axes", *, reverse: bool = False) -> None:
+    """A legend in two columns, in room made for it above everything that is drawn."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + LEGEND_ROOM * (high - low))
+    axes.legend(loc="upper right", ncols=2, reverse=reverse)
 
 
 def _say(axes: "Axes", text: str) -> None:
@@ -97,7 +114,7 @@ def _spectra(upper: "Axes", lower: "Axes", data: ReportData) -> None:
         lower.plot(x, curve.intensity[inside] - reference, style, color=colour, lw=width)
     upper.plot(x, reference, "--", color=TARGET, lw=2, label="target")
     lower.axhline(0, color=TARGET, lw=1)
-    upper.legend(reverse=True)
+    _legend_above(upper, reverse=True)
 
 
 def _progress(axes: "Axes", data: ReportData) -> None:
@@ -141,7 +158,7 @@ def _progress(axes: "Axes", data: ReportData) -> None:
     axes.set_xlim(-0.29 * width, width + 1)
     axes.set_ylim(bottom=0)
     axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= width])
-    axes.legend(loc="best")
+    _legend_above(axes)
     summary = data.summary
     if summary.late_over_unguided is not None:
         axes.set_title(

@@ -1,7 +1,6 @@
 """The tables of the report as HTML; every cell is escaped."""
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -11,10 +10,10 @@ from nearedge.labelled import Labelled, by_distance
 from nearedge.report.data import ReportData
 from nearedge.report.style import pool_names
 from nearedge.status import distance, duration, number, share
+from nearedge_db.redaction import without_password
 from nearedge_db.states import LabelRole
 
 BEST_ROWS = 10
-_URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^/\s]*@")
 
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -159,8 +158,7 @@ def provenance(data: ReportData) -> str:
 def config_yaml(data: ReportData) -> str:
     """The configuration as it is kept in the database, passwords in URLs left out."""
     text = yaml.safe_dump(data.provenance.config, sort_keys=False, allow_unicode=True)
-    text = _URL_PASSWORD.sub(r"\1***@", text)
-    return f"<details><summary>Configuration</summary><pre>{escape(text)}</pre></details>"
+    return f"<details><summary>Configuration</summary><pre>{escape(without_password(text))}</pre></details>"
 
 
 def _plain(value: object) -> str:

@@ -144,14 +144,13 @@ def agreement(data: ReportData) -> list[str]:
 
 
 def _shift(record: dict[str, Any]) -> str:
-    shift, scale = record.get("shift_ev"), record.get("scale")
-    text = "The experiment was laid over the theory by one rigid shift"
-    text += f" of {-shift:+.2f} eV" if shift is not None else ""
-    interval = record.get("shift_range_ev")
-    if interval:
-        text += f" ({-interval[1]:.2f} to {-interval[0]:.2f} eV are about as good)"
-    text += f" and one scale of {scale:.3g}" if scale is not None else " and one scale"
-    return text + ". Nothing else was adjusted."
+    shift, (low, high) = record["shift_ev"], record["shift_range_ev"]
+    return (
+        f"The zero of the theory's energies, the Fermi level, was laid at {shift:.2f} eV of the experiment's "
+        f"({low:.2f} to {high:.2f} eV are about as good): that much was subtracted from every measured energy. "
+        f"The measured intensity, less its background, was multiplied by {record['scale']:.3g} to have unit area, "
+        "as theory's has. Nothing else was adjusted."
+    )
 
 
 def _verdict(share: float) -> str:

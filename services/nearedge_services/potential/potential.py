@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nearedge_db.errors import UserError
@@ -204,8 +204,3 @@ class Potential:
             ) from error
         members = torch.nn.ModuleList([build_network(architecture, seed=0) for _ in range(count)])
         return cls(architecture, list(load_weights(folder, members)), calibration, device)
-
-
-def element_numbers(symbols: Sequence[str]) -> tuple[int, ...]:
-    """Atomic numbers, ascending."""
-    return tuple(sorted({atomic_numbers[symbol] for symbol in symbols}))

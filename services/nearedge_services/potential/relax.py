@@ -1,6 +1,6 @@
 """Bringing structures to rest, with any ASE calculator or, several at once, with the potential."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nearedge_services.potential.errors import NonFiniteForces
+from nearedge_services.structures.fixed import fixed_atoms
+from nearedge_services.structures.langevin import Evaluate
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -102,9 +104,6 @@ class _Fire:
         return np.asarray(np.linalg.norm(self.positions - self.start, axis=1))
 
 
-Evaluate = Callable[[list["Atoms"]], list[tuple[float, Array]]]
-
-
 def relax(
     atoms: "Atoms",
     calculator: "Calculator",
@@ -119,6 +118,7 @@ def relax(
     Give `ase.calculators.mixing.SumCalculator([potential.calculator(), SpectralBias(…)])` to relax towards
     a target spectrum. It ends when the largest force is below `fmax_ev_per_a` (eV/Å), after `steps` steps,
     or as soon as an atom is further than `max_displacement_a` (Å) from its start. The input is not changed.
+    Fixed atoms (see `fixed_atoms`) stay where they are, and their forces do not count.
 
     Raises NonFiniteForces when the calculator gives an energy or a force that is not finite.
     """
@@ -148,6 +148,28 @@ def relax_batch(
     `members`), plus one of `bias` if given (such as `SpectralBias.evaluate`), which adds to energies and forces.
     """
 
+    evaluate = potential_energies(potential, members, bias)
+    return _relax(structures, evaluate, _Limits(steps, fmax_ev_per_a, max_displacement_a, max_step_a))
+
+
+def relax_with(
+    structures: Sequence["Atoms"],
+    evaluate: Evaluate,
+    steps: int = 50,
+    fmax_ev_per_a: float = 0.1,
+    *,
+    max_displacement_a: float = 3.0,
+    max_step_a: float = 0.1,
+) -> list[Relaxation]:
+    """As `relax_batch`, with anything that gives energies and forces of several structures at once."""
+    return _relax(structures, evaluate, _Limits(steps, fmax_ev_per_a, max_displacement_a, max_step_a))
+
+
+def potential_energies(
+    potential: "Potential", members: int | None = None, bias: Evaluate | None = None
+) -> Evaluate:
+    """Energies and forces of several structures from one call of the potential, with `bias` added."""
+
     def evaluate(moving: list["Atoms"]) -> list[tuple[float, Array]]:
         outputs = potential.evaluate(moving, members)
         results = [(float(output.energies.mean()), output.forces.mean(axis=0)) for output in outputs]
@@ -156,20 +178,22 @@ def relax_batch(
         extra = bias(moving)
         return [(e + de, f + df) for (e, f), (de, df) in zip(results, extra, strict=True)]
 
-    return _relax(structures, evaluate, _Limits(steps, fmax_ev_per_a, max_displacement_a, max_step_a))
+    return evaluate
 
 
 def _relax(structures: Sequence["Atoms"], evaluate: Evaluate, limits: _Limits) -> list[Relaxation]:
     moving = [_Fire(atoms.positions, limits.max_step_a) for atoms in structures]
+    free = [~fixed_atoms(atoms)[:, None] for atoms in structures]
     results: dict[int, Relaxation] = {}
     for step in range(limits.steps + 1):
         open_ones = [index for index in range(len(structures)) if index not in results]
         if not open_ones:
             break
         current = [_moved(structures[index], moving[index].positions) for index in open_ones]
-        for index, atoms, (energy, forces) in zip(open_ones, current, evaluate(current), strict=True):
-            if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        for index, atoms, (energy, felt) in zip(open_ones, current, evaluate(current), strict=True):
+            if not (np.isfinite(energy) and np.isfinite(felt).all()):
                 raise NonFiniteForces(f"energy or forces are not finite after {step} relaxation steps")
+            forces = free[index] * felt
             status = _advance(moving[index], forces, limits, last=step == limits.steps)
             if status is not None:
                 results[index] = Relaxation(

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from nearedge_db.errors import UserError
 from nearedge_services.registry.kinds import registered_name
+from nearedge_services.registry.local_store import create_local_store, store_path
 from nearedge_services.registry.mlflow_library import mlflow_module
 from nearedge_services.registry.packaging import MODEL_ARTIFACT, save_pyfunc
 
 CHAMPION = "champion"
 _MODEL_PATH = "model"
 _HISTORY_TAG = "nearedge.champion_history"
-_SQLITE = "sqlite:///"
 _LONGEST_PARAMETER = 500
 
 
@@ -62,12 +61,14 @@ class ModelRegistry:
         self.tracking_uri = tracking_uri
         self.experiment = experiment
         self.artifact_location = artifact_location or _beside(tracking_uri)
+        # making a client makes the store: a local one must be whole before
+        create_local_store(tracking_uri)
         self._client = mlflow_module().MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
     def open(self) -> str:
         """Create the store and the experiment if they are not there; returns the experiment's id.
 
-        Two processes that create the same store at the same time fail: let one do it first.
+        A local store appears whole or not at all, whenever this is interrupted.
         """
         return self._experiment_id()
 
@@ -296,7 +297,5 @@ def _is_finite(value: float) -> bool:
 
 def _beside(tracking_uri: str) -> str | None:
     """Where artifacts go: beside a local SQLite store, else where the tracking server says (None)."""
-    if not tracking_uri.startswith(_SQLITE):
-        return None
-    store = Path(unquote(tracking_uri.removeprefix(_SQLITE)))
-    return (store.absolute().parent / "mlflow-artifacts").as_uri()
+    store = store_path(tracking_uri)
+    return None if store is None else (store.parent / "mlflow-artifacts").as_uri()

@@ -51,11 +51,6 @@ class Alignment:
     neighbours: int
     """How many nearest theory spectra the residual is a mean over."""
 
-    @property
-    def residual_over_spread(self) -> float:
-        """Residual in units of the typical distance between theory spectra; about one or less is a match."""
-        return self.residual / self.theory_spread if self.theory_spread > 0 else float("inf")
-
     def to_json(self) -> dict[str, Any]:
         """Plain numbers and lists."""
         return {

@@ -51,6 +51,9 @@ class _PairsOnce(CutoffNeighbourhood):
         if quantities != "ijdD" or neighbours is not None:
             return super().get_triplets(atoms, quantities, neighbours, cutoff)
         i_p, _, distances, vectors = self._pairs
+        if not len(i_p):  # matscipy's triplet_list crashes the interpreter on an empty list
+            none = np.empty(0, dtype=int)
+            return none, none, np.empty((0, 3)), np.empty((0, 3, 3))
         ij, ik = triplet_list(first_neighbours(len(atoms), i_p), distances, self.cutoff)
         sides = np.stack([vectors[ij], vectors[ik], vectors[ik] - vectors[ij]], axis=1)
         return ij, ik, np.linalg.norm(sides, axis=-1), sides

@@ -7,20 +7,20 @@ potential.
 
 import numpy as np
 import numpy.typing as npt
-from ase import Atoms, units
+from ase import Atoms
 from ase.optimize import FIRE
 from pydantic import BaseModel, ConfigDict, Field
 
 from nearedge_db.errors import UserError
 from nearedge_services.structures.bond_order import ELEMENTS, bond_order_potential
 from nearedge_services.structures.composition import Composition, cubic_cell
+from nearedge_services.structures.langevin import Thermostat, langevin
 
 Array = npt.NDArray[np.float64]
 
 _MELT_SI_K, _MELT_C_K = 3500.0, 7000.0  # well above the melting points, so that 0.3 ps forget the start
 _TRIALS = 200  # insertions refused before the distance shrinks
 _SHRINK = 0.97
-_CHECK_EVERY = 50  # steps between looks at the temperature
 
 
 class MeltQuenchError(RuntimeError):
@@ -61,24 +61,66 @@ def melt_quench(
     MeltQuenchError when the dynamics explode.
     """
     settings = settings or MeltQuenchSettings()
+    rng = np.random.default_rng(seed)
+    atoms = melt(composition, density_g_cm3, rng, settings)
+    melt_k = melt_temperature_k(composition, settings)
+    _langevin(atoms, np.geomspace(melt_k, settings.final_temperature_k, settings.quench_steps), settings, rng)
+    _relax(atoms, settings.relax_steps, settings.fmax_ev_per_a)
+    return _finished(atoms)
+
+
+def melt(
+    composition: Composition, density_g_cm3: float, rng: np.random.Generator, settings: MeltQuenchSettings
+) -> Atoms:
+    """A liquid at the melt's temperature, with the classical potential as its calculator.
+
+    Raises UserError for elements the potential does not have or a density that is not positive, and
+    MeltQuenchError when the dynamics explode.
+    """
     unknown = [symbol for symbol in composition.counts if symbol not in ELEMENTS]
     if unknown:
         raise UserError(
             "melt-quench has no potential for an element", got=", ".join(unknown), fix="use C, Si or SiC"
         )
-    rng = np.random.default_rng(seed)
     atoms = random_start(composition, density_g_cm3, rng)
     atoms.calc = bond_order_potential()
     _relax(atoms, steps=40, fmax=1.0)
-    melt_k = settings.melt_temperature_k or _melt_temperature(composition)
-    quench = np.geomspace(melt_k, settings.final_temperature_k, settings.quench_steps)
-    _langevin(atoms, np.concatenate([np.full(settings.melt_steps, melt_k), quench]), settings, rng)
-    _relax(atoms, settings.relax_steps, settings.fmax_ev_per_a)
-    _check(atoms)
-    atoms.calc = None
-    atoms.set_momenta(None)
-    atoms.wrap()
+    if settings.melt_steps:
+        temperature = melt_temperature_k(composition, settings)
+        _langevin(atoms, np.full(settings.melt_steps, temperature), settings, rng)
     return atoms
+
+
+def hot_frames(
+    composition: Composition,
+    density_g_cm3: float,
+    seed: int,
+    count: int,
+    settings: MeltQuenchSettings | None = None,
+) -> list[Atoms]:
+    """``count`` frames of a classical quench, from the melt down, evenly spread in time. Raises as `melt`."""
+    settings = settings or MeltQuenchSettings()
+    rng = np.random.default_rng(seed)
+    atoms = melt(composition, density_g_cm3, rng, settings)
+    frames = [_bare(atoms)]
+    melt_k = melt_temperature_k(composition, settings)
+    for part in np.array_split(
+        np.geomspace(melt_k, settings.final_temperature_k, settings.quench_steps), max(count - 1, 1)
+    ):
+        _langevin(atoms, part, settings, rng)
+        frames.append(_bare(atoms))
+    return frames[:count]
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    copy = atoms.copy()
+    copy.calc = None
+    return copy
+
+
+def melt_temperature_k(composition: Composition, settings: MeltQuenchSettings) -> float:
+    """Temperature of the melt, K: the settings' own, or the material's."""
+    return settings.melt_temperature_k or _melt_temperature(composition)
 
 
 def random_start(composition: Composition, density_g_cm3: float, rng: np.random.Generator) -> Atoms:
@@ -109,31 +151,17 @@ def _melt_temperature(composition: Composition) -> float:
 def _langevin(
     atoms: Atoms, temperatures_k: Array, settings: MeltQuenchSettings, rng: np.random.Generator
 ) -> None:
-    """BAOAB splitting (B. Leimkuhler, C. Matthews, J. Chem. Phys. 138, 174102 (2013)), one temperature a
-    step.
-    """
-    step = settings.timestep_fs * units.fs
-    masses = atoms.get_masses()[:, None]
-    keep = np.exp(-settings.friction_per_fs * settings.timestep_fs)
-    thermal = np.sqrt(units.kB * temperatures_k)
-    noise = np.sqrt((1 - keep**2) / masses)
-    velocities = rng.normal(size=(len(atoms), 3)) * thermal[0] / np.sqrt(masses)
-    forces = atoms.get_forces()
-    for number, speed in enumerate(thermal):
-        velocities += 0.5 * step * forces / masses
-        middle = 0.5 * step * velocities
-        velocities = keep * velocities + speed * noise * rng.normal(size=velocities.shape)
-        atoms.positions += middle + 0.5 * step * velocities
-        forces = atoms.get_forces()
-        velocities += 0.5 * step * forces / masses
-        if number % _CHECK_EVERY == 0:
-            _check_temperature(float((masses * velocities**2).mean()) / units.kB, temperatures_k[0])
+    calculator = atoms.calc
 
+    def evaluate(structures: list[Atoms]) -> list[tuple[float, Array]]:
+        for structure in structures:
+            structure.calc = calculator
+        return [(0.0, structure.get_forces()) for structure in structures]
 
-def _check_temperature(temperature_k: float, melt_k: float) -> None:
-    """A cell at more than ten times the melt's temperature has exploded."""
-    if not temperature_k < 10 * melt_k:
-        raise MeltQuenchError(f"the melt-quench exploded: {temperature_k:.0f} K in a melt of {melt_k:.0f} K")
+    thermostat = Thermostat(timestep_fs=settings.timestep_fs, friction_per_fs=settings.friction_per_fs)
+    exploded = langevin([atoms], evaluate, temperatures_k, [rng], thermostat)
+    if exploded:
+        raise MeltQuenchError(f"the melt-quench exploded: {exploded[0]}")
 
 
 def _relax(atoms: Atoms, steps: int, fmax: float) -> None:
@@ -141,6 +169,10 @@ def _relax(atoms: Atoms, steps: int, fmax: float) -> None:
         FIRE(atoms, logfile=None, maxstep=0.1).run(fmax=fmax, steps=steps)
 
 
-def _check(atoms: Atoms) -> None:
+def _finished(atoms: Atoms) -> Atoms:
     if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.get_potential_energy()):
         raise MeltQuenchError("the melt-quench ended in values that are not finite")
+    atoms.calc = None
+    atoms.set_momenta(None)
+    atoms.wrap()
+    return atoms

@@ -1,7 +1,6 @@
 """How good a surrogate is on structures it has not seen."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from ase import Atoms
 from nearedge_services.surrogate.baseline import baseline_spectra
 from nearedge_services.surrogate.calibration import IntervalScale
 from nearedge_services.surrogate.dataset import LabelledStructure, read_structures
-from nearedge_services.surrogate.held_out import HeldOutCase, calibrate, distance_errors, held_out_cases
+from nearedge_services.surrogate.held_out import HeldOutCase, distance_errors, held_out_cases
 from nearedge_services.surrogate.surrogate import Surrogate
 
 
@@ -29,15 +28,6 @@ def evaluate_surrogate(surrogate: Surrogate, held_out: Sequence[Atoms]) -> dict[
         surrogate.network, structures, surrogate.elements, surrogate.absorbers, surrogate.grid
     )
     return _cell_mean_metrics(cases, surrogate) | _atom_metrics(structures, surrogate)
-
-
-def recalibrated(surrogate: Surrogate, unseen: Sequence[Atoms]) -> Surrogate:
-    """The same networks with a calibration fitted on labelled structures they were not trained on."""
-    structures = read_structures(unseen, surrogate.elements, surrogate.grid)
-    cases = held_out_cases(
-        surrogate.network, structures, surrogate.elements, surrogate.absorbers, surrogate.grid
-    )
-    return replace(surrogate, calibration=calibrate(cases, surrogate.grid))
 
 
 def _cell_mean_metrics(cases: Sequence[HeldOutCase], surrogate: Surrogate) -> dict[str, float]:

@@ -92,7 +92,12 @@ class FakeSteering:
         self.given_up.append(trial_number)
 
     def give_up_orphans(self, known: set[int]) -> None:
-        pass
+        self.given_up += sorted(self.open_trials - known)
+
+    @property
+    def open_trials(self) -> set[int]:
+        """Settings that were asked for and never told or given up."""
+        return set(range(1, self.asked + 1)) - set(self.told) - set(self.given_up)
 
     def add_measured(self, key: str, *facts: Any) -> None:
         self.measured.setdefault(key, facts)

@@ -63,7 +63,7 @@ def test_a_spectrum_unlike_any_theory_says_so():
     energies = np.arange(270.0, 325.0, 0.2)
     odd = Spectrum(energies, np.exp(-0.5 * ((energies - 300) / 1.0) ** 2))
     alignment, _ = align(odd, THEORY, GRID, guess_ev=290, max_shift_ev=12)
-    assert alignment.residual_over_spread > 3
+    assert alignment.residual / alignment.theory_spread > 3
 
 
 def test_a_search_that_ends_at_its_edge_is_refused():

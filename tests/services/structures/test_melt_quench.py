@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from matscipy.calculators.manybody import Manybody
 from matscipy.calculators.manybody.explicit_forms import TersoffBrenner
@@ -14,6 +15,7 @@ from nearedge_services.structures.coordination import coordination_fractions, sh
 from nearedge_services.structures.melt_quench import (
     MeltQuenchError,
     MeltQuenchSettings,
+    hot_frames,
     melt_quench,
     random_start,
 )
@@ -64,6 +66,27 @@ def test_bond_order_potential_knows_diamond():
     atoms = bulk("C", "diamond", 3.566, cubic=True)
     atoms.calc = bond_order_potential()
     assert atoms.get_potential_energy() / 8 == pytest.approx(-7.373, abs=0.005)
+
+
+def test_atoms_out_of_reach_of_each_other_feel_nothing():
+    # matscipy's triplet search crashes the interpreter when there is no pair at all
+    atoms = Atoms("C2", [[0, 0, 0], [4, 4, 4]], cell=[8, 8, 8], pbc=True)
+    atoms.calc = bond_order_potential()
+    assert atoms.get_potential_energy() == 0
+    np.testing.assert_array_equal(atoms.get_forces(), np.zeros((2, 3)))
+
+
+def test_hot_frames_come_from_one_quench_and_cool_down():
+    composition = parse_composition("C16")
+    frames = hot_frames(composition, 2.5, 3, 4, SHORT)
+    assert len(frames) == 4
+    energies = []
+    for atoms in frames:
+        atoms.calc = bond_order_potential()
+        energies.append(atoms.get_potential_energy())
+    assert energies[-1] < min(energies[:2])
+    again = hot_frames(composition, 2.5, 3, 4, SHORT)
+    np.testing.assert_array_equal(again[-1].positions, frames[-1].positions)
 
 
 def test_explosion_is_an_error():

@@ -1,0 +1,97 @@
+"""The ways a campaign ends or stops."""
+
+from sqlalchemy import select
+from tests.platform.conductor.sessions import assert_complete, count, roles, run
+
+from nearedge.conductor import conductor as conductor_module
+from nearedge_db.schema import Candidate, Generation, TaskRow
+from nearedge_db.states import CampaignState, GenerationState, LabelRole, TaskState
+from nearedge_db.store import set_campaign_state
+
+
+def test_the_tolerance_ends_a_campaign_with_busy_labelers(make_world):
+    """With several labelers there is nearly always a label under way: no new one may be added."""
+    world = make_world(stop={"labels": 60, "baseline_labels": 1, "tolerance_per_ev": 1.0})
+    _, (reason, finished) = run(world)
+    assert finished
+    assert reason.startswith("tolerance met")
+    assert roles(world)[LabelRole.GUIDED] <= 1 + world.config.pools["labeler"].size
+    assert count(world, TaskRow, TaskRow.state.in_([TaskState.PENDING, TaskState.LEASED])) == 0
+
+
+def test_a_plateau_ends_it(make_world):
+    world = make_world(stop={"labels": 200, "baseline_labels": 1, "plateau_labels": 6})
+    session, (reason, finished) = run(world, limit=20_000)
+    assert finished
+    assert reason.startswith("plateau")
+    assert session.labelling.since_best >= 6
+    assert roles(world)[LabelRole.GUIDED] < 200
+
+
+def test_a_stop_request_is_obeyed_and_the_campaign_can_go_on(world, monkeypatch):
+    monkeypatch.setattr(conductor_module, "ACCOUNT_EVERY_S", 0.0)
+    session, asked = world.conductor(), []
+
+    def tick() -> None:
+        if len(world.labels_computed) >= 6 and not asked:
+            asked.append(True)
+            with world.database.begin() as rows:
+                set_campaign_state(rows, 1, CampaignState.STOPPING)
+
+    assert session.run(tick) == ("stop requested", False)
+    assert roles(world)[LabelRole.GUIDED] < 4
+    assert count(world, TaskRow, TaskRow.state == TaskState.LEASED) == 0
+    with world.database.begin() as rows:
+        set_campaign_state(rows, 1, CampaignState.RUNNING)
+    assert run(world)[1][1]
+    assert_complete(world)
+
+
+def test_an_interrupt_finishes_the_labels_in_flight(world):
+    session = world.conductor()
+
+    def tick() -> None:
+        session.interrupted = len(world.labels_computed) >= 7
+
+    assert session.run(tick) == ("interrupted", False)
+    in_flight = count(world, TaskRow, TaskRow.kind == "label", TaskRow.state == TaskState.LEASED)
+    assert in_flight == 0
+    assert run(world)[1][1]
+    assert_complete(world)
+
+
+def test_time_is_up_even_while_starting(make_world):
+    world = make_world(stop={"labels": 4, "baseline_labels": 2, "wall_minutes": 1e-9})
+    _, (reason, finished) = run(world)
+    assert finished
+    assert reason.startswith("wall time")
+
+
+def test_a_finished_campaign_leaves_no_batch_and_no_trial_open(make_world):
+    """More settings are tried than labels are wanted: what is left of them is closed."""
+    world = make_world(stop={"labels": 4, "baseline_labels": 0, "tolerance_per_ev": 1.0})
+    session = world.conductor()
+    assert session.run()[1]
+    open_batches = [work for work in session.pools["generator"].given if work.tag not in scored(world)]
+    assert open_batches
+    assert count(world, Generation, Generation.state != GenerationState.CLOSED) == 0
+    assert count(world, Generation, Generation.closed_at.is_(None)) == 0
+    assert world.steering.given_up
+    assert world.steering.open_trials == set()
+
+
+def scored(world) -> set[int]:
+    """Generations that have candidates."""
+    with world.database.session() as session:
+        return set(session.scalars(select(Candidate.generation_id)))
+
+
+def test_a_stopped_campaign_keeps_its_batches_and_trials(world):
+    session = world.conductor()
+
+    def tick() -> None:
+        session.interrupted = len(world.labels_computed) >= 8
+
+    assert session.run(tick) == ("interrupted", False)
+    assert count(world, Generation, Generation.state == GenerationState.CLOSED) == 0
+    assert world.steering.given_up == []

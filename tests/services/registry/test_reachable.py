@@ -1,0 +1,98 @@
+"""A tracking server that does not answer is told at once."""
+
+import os
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from nearedge_db.errors import UserError
+from nearedge_services.registry.reachable import check_answers
+
+
+@pytest.fixture
+def closed_socket():
+    """A port that is taken, and where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken
+
+
+def url(taken: socket.socket) -> str:
+    return f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def serve():
+    """Starts a server that answers every request with a status and a body; returns its URL."""
+    servers = []
+
+    def start(status: int, body: bytes) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET  # noqa: N815 - the base class names it so
+
+            def log_message(self, *arguments):
+                pass
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def refused(uri: str) -> str:
+    with pytest.raises(UserError) as caught:
+        check_answers(uri, patience_s=1)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "secret" not in text
+    return text
+
+
+def test_nobody_listens(closed_socket):
+    started = time.monotonic()
+    assert "Connection refused" in refused(url(closed_socket))
+    assert time.monotonic() - started < 10
+
+
+def test_a_server_that_hangs(closed_socket):
+    closed_socket.listen()
+    started = time.monotonic()
+    assert "timed out" in refused(url(closed_socket))
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(("status", "says"), [(404, "404"), (401, "401"), (503, "503")])
+def test_something_else_answers(serve, status, says):
+    assert says in refused(serve(status, b"<html>no MLflow here</html>"))
+
+
+def test_a_server_that_answers_is_fine(serve):
+    before = dict(os.environ)
+    check_answers(serve(200, b'{"experiments": []}'))
+    assert dict(os.environ) == before
+
+
+def test_the_variables_of_the_user_come_back(closed_socket, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    refused(url(closed_socket))
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+@pytest.mark.parametrize("uri", ["sqlite:////no/such/mlflow.db", "postgresql://host/name"])
+def test_other_stores_are_not_asked(uri):
+    check_answers(uri)
