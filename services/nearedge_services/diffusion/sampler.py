@@ -1,36 +1,23 @@
 """From random positions to structures: stochastic Euler steps down the noise levels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
 
-from nearedge_services.diffusion.guidance import Guidance, guided, scales_per_structure
+from nearedge_db.errors import UserError
+from nearedge_services.diffusion.cell import CellSteps
+from nearedge_services.diffusion.moment import Denoiser, Guidance, Moment, Push
 from nearedge_services.diffusion.noise import sampling_sigmas
 from nearedge_services.diffusion.settings import SamplerSettings
 from nearedge_services.diffusion.starts import empty_cells, lattice_start, uniform_start
-from nearedge_services.networks.graph import Batch
+from nearedge_services.structures.fixed import fixed_atoms
 
 __all__ = ["Denoiser", "SamplerSettings", "SamplingError", "empty_cells", "random_start", "sample"]
-
-FIXED = "fixed"
-"""Boolean per-atom array of a start: these atoms keep their positions and the others grow around them."""
-
-
-class Denoiser(Protocol):
-    """What the sampler needs of a prior."""
-
-    def batch(self, structures: Sequence[Atoms]) -> Batch:
-        """Structures as tensors."""
-        ...
-
-    def denoise(self, batch: Batch, sigma: Tensor) -> Tensor:
-        """Expected clean positions (N, 3) Å; sigma: (B,) Å."""
-        ...
 
 
 class SamplingError(RuntimeError):
@@ -68,21 +55,23 @@ def sample(
     """One structure per start (cell and species; positions count only where its array ``fixed`` is true).
 
     A structure depends on its own start, seed and guidance scale only, not on what is sampled beside it (up
-    to rounding). Positions come back wrapped into the cell. Raises SamplingError, with the finished
+    to rounding). Positions come back wrapped into the cell, which is the start's unless the settings let
+    guidance change its volume. Raises SamplingError, with the finished
     structures in it, when positions become NaN or infinite, and UserError for elements the prior does not
     know.
     """
     if len(seeds) != len(starts):
         raise ValueError(f"{len(seeds)} seeds for {len(starts)} structures")
-    scales = scales_per_structure(guidance, len(starts))
+    if guidance is not None:
+        guidance.check(len(starts))
     completed: dict[int, Atoms] = {}
     failures: dict[int, str] = {}
     for chunk in _chunks(starts, settings.max_atoms_per_batch):
         left = chunk
         while left:
-            walk = _Walk(prior, [starts[k] for k in left], settings, [seeds[k] for k in left])
+            walk = _Walk(prior, [starts[k] for k in left], settings, [seeds[k] for k in left], left)
             try:
-                finished = walk.run(guidance, [scales[k] for k in left])
+                finished = walk.run(guidance)
             except _NonFiniteError as error:
                 # start this batch again without them: the others come out as they would have
                 for local in error.indices:
@@ -99,15 +88,14 @@ def sample(
 
 
 def random_start(atoms: Atoms, settings: SamplerSettings, rng: np.random.Generator) -> Atoms:
-    """A copy of the cell with its atoms at random places; atoms in the array ``fixed`` stay."""
+    """A copy of the cell with its atoms at random places; fixed atoms (see `fixed_atoms`) stay."""
     start = atoms.copy()
     if settings.start == "uniform":
         positions = uniform_start(atoms.cell.array, len(atoms), rng)
     else:
         positions = lattice_start(atoms.cell.array, len(atoms), settings.start_jitter_a, rng)
-    fixed = atoms.arrays.get(FIXED)
-    if fixed is not None:
-        positions[fixed.astype(bool)] = atoms.positions[fixed.astype(bool)]
+    fixed = fixed_atoms(atoms)
+    positions[fixed] = atoms.positions[fixed]
     start.positions = positions
     return start
 
@@ -116,7 +104,12 @@ class _Walk:
     """One batch on its way down; every structure draws from its own generator."""
 
     def __init__(
-        self, prior: Denoiser, starts: Sequence[Atoms], settings: SamplerSettings, seeds: Sequence[int]
+        self,
+        prior: Denoiser,
+        starts: Sequence[Atoms],
+        settings: SamplerSettings,
+        seeds: Sequence[int],
+        members: Sequence[int],
     ) -> None:
         self.prior = prior
         self.settings = settings
@@ -125,12 +118,24 @@ class _Walk:
             random_start(atoms, settings, rng) for atoms, rng in zip(starts, self.generators, strict=True)
         ]
         self.batch = prior.batch(self.starts)
-        fixed = [atoms.arrays.get(FIXED, np.zeros(len(atoms), dtype=bool)).astype(bool) for atoms in starts]
-        self.fixed = torch.as_tensor(np.concatenate(fixed), device=self.batch.positions.device)
+        self.members = torch.as_tensor(list(members), device=self.batch.positions.device)
+        fixed = np.concatenate([fixed_atoms(atoms) for atoms in starts])
+        self.fixed = torch.as_tensor(fixed, device=self.batch.positions.device)
         self.anchors = self.batch.positions[self.fixed]
+        self.cell_steps = self.free_cells() if settings.cell_step else None
+
+    def free_cells(self) -> CellSteps:
+        """Cells that may change. Raises UserError with fixed atoms: their places are in the cell as it is."""
+        if len(self.anchors):
+            raise UserError(
+                "the cell cannot change around fixed atoms",
+                got=f"{len(self.anchors)} fixed atoms and cell_step {self.settings.cell_step:g}",
+                fix="set cell_step to 0",
+            )
+        return CellSteps(self.settings.cell_step, self.settings.cell_limit, self.batch.number_densities)
 
     @torch.no_grad()
-    def run(self, guidance: Guidance | None, scales: Sequence[float]) -> list[Atoms]:
+    def run(self, guidance: Guidance | None) -> list[Atoms]:
         """Walk all noise levels; the structures, wrapped. Raises _NonFiniteError."""
         sigmas = sampling_sigmas(self.settings)
         positions = self.batch.positions
@@ -138,14 +143,14 @@ class _Walk:
             positions = torch.where(
                 self.fixed[:, None], positions + float(sigmas[0]) * self.noise(), positions
             )
-        strengths = positions.new_tensor(scales)
         for sigma, following in pairwise(sigmas):
             churned = self.churned(float(sigma))
             extra = max(churned**2 - float(sigma) ** 2, 0.0) ** 0.5
             if extra:
                 positions = positions + extra * self.noise()
-            denoised = self.denoised(positions, churned, guidance, strengths)
-            positions = denoised + float(following) / churned * (positions - denoised)
+            denoised, strain = self.denoised(positions, churned, guidance)
+            rest = float(following) / churned * (positions - denoised)
+            positions = self.deformed(denoised, strain) + rest
             self.check(positions, float(sigma))
         return self.structures(positions)
 
@@ -155,17 +160,41 @@ class _Walk:
         return sigma * (1 + self.settings.churn) if active else sigma
 
     def denoised(
-        self, positions: Tensor, sigma: float, guidance: Guidance | None, strengths: Tensor
-    ) -> Tensor:
-        """Where the atoms are expected to be (N, 3) Å, guided, with the fixed ones in their places."""
+        self, positions: Tensor, sigma: float, guidance: Guidance | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Where the atoms are expected to be (N, 3) Å, guided, with the fixed ones in their places.
+
+        And the strain (B,) that guidance proposes, if any.
+        """
         batch = self.batch.with_positions(positions)
         expected = self.prior.denoise(batch, positions.new_full((batch.size,), sigma))
-        if guidance is not None:
-            self.check(expected, sigma)
-            expected = guided(batch.with_positions(expected), sigma, guidance, strengths)
-        if len(self.anchors):
-            expected = expected.index_put((self.fixed,), self.anchors)
-        return expected
+        anchored = self.anchored(expected)
+        if guidance is None:
+            return anchored, None
+        self.check(expected, sigma)
+        moment = Moment(
+            noisy=batch,
+            unguided=expected,
+            denoised=batch.with_positions(anchored),
+            sigma=sigma,
+            prior=self.prior,
+            members=self.members,
+            variable_cell=self.cell_steps is not None,
+        )
+        push: Push = guidance.push(moment)
+        return self.anchored(anchored + push.shift), push.strain
+
+    def anchored(self, positions: Tensor) -> Tensor:
+        """Positions (N, 3) Å with the fixed atoms in their places."""
+        return positions.index_put((self.fixed,), self.anchors) if len(self.anchors) else positions
+
+    def deformed(self, denoised: Tensor, strain: Tensor | None) -> Tensor:
+        """Denoised positions (N, 3) Å scaled with their cells as far as a step goes; the cells follow."""
+        if self.cell_steps is None or strain is None:
+            return denoised
+        factor = torch.exp(self.cell_steps.taken(torch.nan_to_num(strain)))
+        self.batch = replace(self.batch, cells=self.batch.cells * factor[:, None, None])
+        return denoised * factor[self.batch.structure, None]
 
     def noise(self) -> Tensor:
         """Standard normal (N, 3), each structure's part from its own generator."""
@@ -183,9 +212,12 @@ class _Walk:
     def structures(self, positions: Tensor) -> list[Atoms]:
         """The atoms at these positions, wrapped into their cells."""
         parts = np.split(positions.double().cpu().numpy(), np.cumsum([len(a) for a in self.starts])[:-1])
+        cells = self.batch.cells.double().cpu().numpy()
         finished = []
-        for atoms, part in zip(self.starts, parts, strict=True):
+        for atoms, part, cell in zip(self.starts, parts, cells, strict=True):
             structure = atoms.copy()
+            if self.cell_steps is not None:
+                structure.set_cell(cell)
             structure.positions = part
             structure.wrap()
             finished.append(structure)

@@ -16,6 +16,21 @@ class PriorSettings(BaseModel):
     n_layers: int = Field(default=3, ge=1, description="message-passing layers")
     cutoff_a: float = Field(default=4.5, gt=1.0, description="neighbour cutoff in Å")
 
+    spectrum_components: int = Field(
+        default=0, ge=0, description="principal components of the cell-mean spectrum told to it, 0: none"
+    )
+    spectrum_dropout: float = Field(
+        default=0.15, ge=0, le=1, description="share of training structures whose spectrum is left out"
+    )
+    spectrum_noise: float = Field(
+        default=0.3,
+        ge=0,
+        description="noise on the spectrum told in training, in standard deviations of each component",
+    )
+    spectrum_absorber: str | None = Field(
+        default=None, description="element whose spectra are meant; without: the only one that has spectra"
+    )
+
     steps: int = Field(default=3000, ge=1, description="optimiser steps")
     atoms_per_step: int = Field(
         default=192, ge=1, description="atoms in one training step, one structure at least"
@@ -84,6 +99,15 @@ class SamplerSettings(BaseModel):
         default="lattice-jitter", description="where atoms begin"
     )
     start_jitter_a: float = Field(default=0.8, ge=0, description="jitter about the lattice sites, Å")
+    cell_step: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.1,
+        description="largest change of ln(volume) in one step under guidance, 0: the cell stays",
+    )
+    cell_limit: float = Field(
+        default=2.0, gt=1, description="factor by which the volume may change in all, if it may change"
+    )
     max_atoms_per_batch: int = Field(
         default=1024, ge=1, description="atoms denoised together, one structure at least"
     )

@@ -86,9 +86,14 @@ class Neighbours:
     offset: Tensor
     mask: Tensor
 
-    def displacements(self, positions: Tensor) -> Tensor:
-        """Vectors from each atom to its neighbours, (N, K, 3) Å, differentiable in positions (N, 3)."""
-        return positions[self.index] + self.offset - positions[:, None]
+    def displacements(self, positions: Tensor, centres: slice = slice(None)) -> Tensor:
+        """Vectors from each atom to its neighbours, (N, K, 3) Å, differentiable in positions (N, 3).
+
+        centres: only those of these atoms.
+        """
+        index = self.index[centres]
+        others = positions.index_select(0, index.reshape(-1)).reshape(*index.shape, 3)
+        return others + self.offset[centres] - positions[centres, None]
 
 
 def species_index(numbers: np.ndarray, elements: Sequence[str]) -> np.ndarray:
@@ -113,43 +118,51 @@ def species_index(numbers: np.ndarray, elements: Sequence[str]) -> np.ndarray:
 def find_neighbours(batch: Batch, cutoff: float) -> Neighbours:
     """All periodic neighbours nearer than `cutoff` Å, several images of one atom included.
 
+    Their offsets are differentiable in the cells.
+
     Raises FloatingPointError when positions are not finite: a cell list would crash on them.
     """
     points = batch.positions.detach().cpu().double().numpy()
     if not np.isfinite(points).all():
         raise FloatingPointError("positions are not finite")
     cells = batch.cells.detach().cpu().double().numpy()
-    search = NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
+    search = NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=torch.get_num_threads())
     centres, others, offsets = [], [], []
     first = 0
-    for cell, count in zip(cells, batch.counts.tolist(), strict=True):
+    for cell, lattice, count in zip(cells, batch.cells.cpu(), batch.counts.tolist(), strict=True):
         i, j, shift = search.compute(points[first : first + count], cell, True, "ijS")
-        centres.append(i.astype(np.int64) + first)
-        others.append(j.astype(np.int64) + first)
-        offsets.append(shift @ cell)
+        centres.append(_shifted(i, first))
+        others.append(_shifted(j, first))
+        offsets.append(torch.from_numpy(shift).to(lattice.dtype) @ lattice)
         first += count
-    return _padded(np.concatenate(centres), np.concatenate(others), np.concatenate(offsets), batch, cutoff)
-
-
-def _padded(
-    centres: np.ndarray, others: np.ndarray, offsets: np.ndarray, batch: Batch, cutoff: float
-) -> Neighbours:
-    n_atoms = len(batch.positions)
-    degree = np.bincount(centres, minlength=n_atoms)
-    width = max(int(degree.max(initial=0)), 1)
-    rank = np.arange(len(centres)) - np.repeat(np.cumsum(degree) - degree, degree)
-    index = np.repeat(np.arange(n_atoms)[:, None], width, axis=1)
-    offset = np.zeros((n_atoms, width, 3))
-    offset[..., 0] = cutoff
-    mask = np.zeros((n_atoms, width), dtype=bool)
-    index[centres, rank] = others
-    offset[centres, rank] = offsets
-    mask[centres, rank] = True
+    found = _padded(_joined(centres), _joined(others), _joined(offsets), first, cutoff)
     device = batch.positions.device
+    return Neighbours(found.index.to(device), found.offset.to(device), found.mask.to(device))
+
+
+def _shifted(index: np.ndarray, first: int) -> Tensor:
+    """Indices (P,) within a structure whose first atom is number `first` as indices into the batch."""
+    numbers = torch.from_numpy(index.astype(np.int64, copy=False))
+    return numbers + first if first else numbers
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _padded(centres: Tensor, others: Tensor, offsets: Tensor, n_atoms: int, cutoff: float) -> Neighbours:
+    """Pairs (P,), sorted by centre, and the offsets (P, 3) of the other atom as rows of equal length."""
+    degree = torch.bincount(centres, minlength=n_atoms)
+    width = max(int(degree.max()), 1)
+    mask = torch.arange(width) < degree[:, None]
+    filled = mask.reshape(-1).nonzero()[:, 0]
+    itself = torch.arange(n_atoms).repeat_interleave(width)
+    offset = offsets.new_zeros(n_atoms * width, 3)
+    offset[:, 0] = cutoff
     return Neighbours(
-        index=torch.as_tensor(index, device=device),
-        offset=torch.as_tensor(offset, dtype=batch.positions.dtype, device=device),
-        mask=torch.as_tensor(mask, device=device),
+        index=itself.index_copy_(0, filled, others).reshape(n_atoms, width),
+        offset=offset.index_copy_(0, filled, offsets).reshape(n_atoms, width, 3),
+        mask=mask,
     )
 
 

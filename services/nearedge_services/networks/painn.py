@@ -6,13 +6,15 @@ matrix products (see `messages`), and with FiLM conditions (Perez et al., AAAI 2
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from nearedge_services.networks.graph import Batch, Neighbours
-from nearedge_services.networks.messages import Sums, neighbour_sums
+from nearedge_services.networks.messages import Collected, Sent, Sums, neighbour_sums
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class PaiNNConfig:
     n_layers: int = 3
     cutoff: float = 4.5
     n_conditions: int = 0
+
+
+LEAST_EXPONENT = -30.0
+"""Gaussians are cut off here, at 1e-13: smaller ones are denormal numbers, with which processors are slow."""
 
 
 class RadialBasis(nn.Module):
@@ -45,8 +51,33 @@ class RadialBasis(nn.Module):
         """Distances (N, K) Å to (N, K, R)."""
         u = (distances / self.cutoff).clamp(max=1.0)
         envelope = (1 - u * u) ** 2
-        gauss = torch.exp(-0.5 * ((distances[..., None] - self.centres) / self.widths) ** 2)
-        return envelope[..., None] * gauss
+        scale = 0.5**0.5 / self.widths
+        z = torch.addcmul(-self.centres * scale, distances[..., None], scale)
+        return envelope[..., None] * torch.exp((-z * z).clamp(min=LEAST_EXPONENT))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the network is told beside the geometry.
+
+    values: (M, n_conditions); row: (N,) int64, which of them belongs to an atom; None: the only one to all.
+    """
+
+    values: Tensor
+    row: Tensor | None
+
+    @classmethod
+    def of(cls, values: Tensor, batch: Batch) -> "Conditions":
+        """From one row per structure or one per atom. Raises ValueError for another number of rows."""
+        if len(values) == batch.size:
+            return cls(values, batch.structure if batch.size > 1 else None)
+        if len(values) != len(batch.positions):
+            raise ValueError(f"{len(values)} rows of conditions for {batch.size} structures")
+        return cls(values, torch.arange(len(values), device=values.device))
+
+    def of_atoms(self, atoms: slice) -> "Conditions":
+        """Those of some of the atoms."""
+        return self if self.row is None else Conditions(self.values, self.row[atoms])
 
 
 class FiLM(nn.Module):
@@ -64,13 +95,14 @@ class FiLM(nn.Module):
             nn.init.zeros_(last.bias)
             self.net = nn.Sequential(nn.Linear(n_conditions, 32), nn.SiLU(), last)
 
-    def forward(self, features: Tensor, conditions: Tensor | None) -> Tensor:
-        """Features (N, C) and conditions (N, n_conditions) to (N, C)."""
+    def forward(self, features: Tensor, conditions: Conditions | None) -> Tensor:
+        """Features (N, C) to (N, C)."""
         if self.net is None:
             return features
         if conditions is None:
             raise ValueError("this network was built with conditions: pass them")
-        scale, shift = self.net(conditions).chunk(2, dim=-1)
+        factors = self.net(conditions.values)
+        scale, shift = (factors if conditions.row is None else factors[conditions.row]).chunk(2, dim=-1)
         return features * (1 + scale) + shift
 
 
@@ -95,17 +127,17 @@ class Message(nn.Module):
         self.mix_directions = nn.Linear(r * sent_vectors, v, bias=False)
         self.mix_vectors = nn.Linear(r * sent_vectors, v, bias=False)
 
-    def forward(
-        self, scalars: Tensor, vectors: Tensor, sums: Sums, conditions: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Scalars (N, C) and vectors (N, 3, V) to their increments."""
+    def send(self, scalars: Tensor, vectors: Tensor, conditions: Conditions | None) -> Sent:
+        """What atoms with scalars (N, C) and vectors (N, 3, V) tell their neighbours."""
         hidden = functional.silu(self.film(self.first(self.norm(scalars)), conditions))
         source, direction = self.second(hidden).split(self.sizes, dim=-1)
-        moved = self.send_vectors(limited(vectors)).transpose(0, 1)
-        from_scalars = self.mix_scalars(sums.scalar(source).flatten(1))
-        from_directions = self.mix_directions(sums.vector(direction).flatten(2))
-        from_vectors = torch.stack([self.mix_vectors(sums.scalar(axis).flatten(1)) for axis in moved], dim=1)
-        return from_scalars, from_directions + from_vectors
+        return Sent.of(source, direction, self.send_vectors(limited(vectors)))
+
+    def forward(self, collected: Collected) -> tuple[Tensor, Tensor]:
+        """Increments (n, C) and (n, 3, V) from what the neighbours of n atoms sent."""
+        directions = self.mix_directions(collected.directions.flatten(2))
+        vectors = self.mix_vectors(collected.vectors.flatten(2))
+        return self.mix_scalars(collected.scalars.flatten(1)), directions + vectors
 
 
 class Update(nn.Module):
@@ -121,7 +153,9 @@ class Update(nn.Module):
         self.film = FiLM(config.n_conditions, c)
         self.second = nn.Linear(c, c + v)
 
-    def forward(self, scalars: Tensor, vectors: Tensor, conditions: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, scalars: Tensor, vectors: Tensor, conditions: Conditions | None
+    ) -> tuple[Tensor, Tensor]:
         """Scalars (N, C) and vectors (N, 3, V) to their increments."""
         left, right = self.mix(limited(vectors)).chunk(2, dim=-1)
         invariants = torch.cat([self.norm(scalars), (left * right).sum(1), (right * right).sum(1)], dim=-1)
@@ -145,27 +179,58 @@ class PaiNN(nn.Module):
     def forward(
         self, batch: Batch, neighbours: Neighbours, conditions: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Scalars (N, C) and vectors (N, 3, V); conditions: (N, n_conditions).
+        """Scalars (N, C) and vectors (N, 3, V); conditions: (B, n_conditions) or (N, n_conditions).
 
-        Differentiable in positions.
+        Differentiable in positions. Large batches are evaluated in chunks of centres, to the same result.
         """
+        told = None if conditions is None else Conditions.of(conditions, batch)
         sums = self.neighbour_sums(batch, neighbours)
         scalars = self.embedding(batch.species)
         vectors = scalars.new_zeros(len(scalars), 3, self.config.n_vector)
         for message, update in zip(self.messages, self.updates, strict=True):
-            more_scalars, more_vectors = message(scalars, vectors, sums, conditions)
-            scalars, vectors = scalars + more_scalars, vectors + more_vectors
-            more_scalars, more_vectors = update(scalars, vectors, conditions)
-            scalars, vectors = scalars + more_scalars, vectors + more_vectors
+            layer = cast(Message, message), cast(Update, update)
+            scalars, vectors = _exchange(*layer, scalars, vectors, sums, told)
         return self.norm(scalars), limited(vectors)
 
     def neighbour_sums(self, batch: Batch, neighbours: Neighbours) -> Sums:
         """Radial functions and directions of this geometry, ready for every layer."""
-        displacements = neighbours.displacements(batch.positions)
-        # softened at 0.1 Å: overlapping atoms must not have an undefined direction or gradient
-        distances = (displacements.square().sum(-1) + 0.01).sqrt()
-        radial = self.radial(distances) * neighbours.mask[..., None]
-        return neighbour_sums(radial, displacements / distances[..., None], neighbours, batch)
+
+        def weights(centres: slice) -> tuple[Tensor, Tensor]:
+            displacements = neighbours.displacements(batch.positions, centres)
+            # softened at 0.1 Å: overlapping atoms must not have an undefined direction or gradient
+            distances = (displacements.square().sum(-1) + 0.01).sqrt()
+            # a padded neighbour lies at the cutoff, where the envelope is zero
+            return self.radial(distances), displacements / distances[..., None]
+
+        return neighbour_sums(weights, neighbours, batch)
+
+
+def _exchange(
+    message: Message,
+    update: Update,
+    scalars: Tensor,
+    vectors: Tensor,
+    sums: Sums,
+    conditions: Conditions | None,
+) -> tuple[Tensor, Tensor]:
+    """Scalars (N, C) and vectors (N, 3, V) after one exchange with the neighbours."""
+    sent = message.send(scalars, vectors, conditions)
+
+    def advance(centres: slice) -> tuple[Tensor, Tensor]:
+        more_scalars, more_vectors = message(sums.part(centres).collect(sent))
+        new_scalars, new_vectors = scalars[centres] + more_scalars, vectors[centres] + more_vectors
+        told = None if conditions is None else conditions.of_atoms(centres)
+        more_scalars, more_vectors = update(new_scalars, new_vectors, told)
+        return new_scalars + more_scalars, new_vectors + more_vectors
+
+    slices = sums.slices
+    if len(slices) == 1:
+        return advance(slices[0])
+    if torch.is_grad_enabled():  # evaluated again when the gradient is wanted: memory of one chunk
+        pieces = [checkpoint(advance, part, use_reentrant=False, preserve_rng_state=False) for part in slices]
+    else:
+        pieces = [advance(part) for part in slices]
+    return torch.cat([piece[0] for piece in pieces]), torch.cat([piece[1] for piece in pieces])
 
 
 def limited(vectors: Tensor) -> Tensor:

@@ -67,6 +67,34 @@ def test_displacements_are_differentiable():
     assert torch.autograd.gradcheck(lambda x: neighbours.displacements(x).square().sum(), (positions,))
 
 
+def test_displacements_of_some_centres():
+    batch = Batch.from_atoms([random_atoms(12, 8)], ("C",))
+    neighbours = find_neighbours(batch, 3.0)
+    some = neighbours.displacements(batch.positions, slice(4, 9))
+    assert torch.equal(some, neighbours.displacements(batch.positions)[4:9])
+
+
+def test_thousands_of_atoms_have_the_neighbours_of_their_unit():
+    unit = random_atoms(40, 9, length=7.0)
+    large = unit * (5, 5, 5)
+    few, many = (Batch.from_atoms([atoms], ("C",), dtype=torch.float64) for atoms in (unit, large))
+    expected, found = find_neighbours(few, 4.0), find_neighbours(many, 4.0)
+    assert torch.equal(found.mask.sum(1), expected.mask.sum(1).repeat(125))
+    own = (found.index == torch.arange(len(large))[:, None]) | ~found.mask
+    assert torch.equal(~own, found.mask)
+    lengths, whole = (
+        n.displacements(b.positions).norm(dim=-1).sort(dim=1).values
+        for n, b in ((expected, few), (found, many))
+    )
+    torch.testing.assert_close(whole, lengths.repeat(125, 1), atol=1e-9, rtol=0)
+
+
+def test_an_atom_without_neighbours():
+    batch = Batch.from_atoms([Atoms("C", cell=[9] * 3, pbc=True)], ("C",))
+    neighbours = find_neighbours(batch, 3.0)
+    assert neighbours.mask.tolist() == [[False]]
+
+
 def test_unknown_element_is_named():
     with pytest.raises(UserError, match="Si"):
         Batch.from_atoms([bulk("Si")], ("C", "N"))

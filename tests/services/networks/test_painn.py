@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from nearedge_services.networks import messages
 from nearedge_services.networks.graph import Batch, find_neighbours
-from nearedge_services.networks.messages import DenseSums, PaddedSums
-from nearedge_services.networks.painn import PaiNN, PaiNNConfig
+from nearedge_services.networks.messages import ChunkedSums, DenseSums, PaddedSums, Sent
+from nearedge_services.networks.painn import PaiNN, PaiNNConfig, RadialBasis
 
 CUTOFF = 4.0
 
@@ -121,17 +123,107 @@ def test_conditions_matter_and_are_demanded(network, atoms):
         network(batch, neighbours, None)
 
 
-def test_both_layouts_of_the_sums_agree(network, atoms, monkeypatch):
+def test_layouts_of_the_sums_agree(network, atoms, monkeypatch):
     batch = Batch.from_atoms([atoms, atoms], ("C", "Si"), dtype=torch.float64)
     neighbours = find_neighbours(batch, CUTOFF)
+    n_atoms = len(batch.positions)
     dense = network.neighbour_sums(batch, neighbours)
     assert isinstance(dense, DenseSums)
     monkeypatch.setattr(messages, "DENSE_RATIO", 0.0)
     padded = network.neighbour_sums(batch, neighbours)
     assert isinstance(padded, PaddedSums)
-    features = torch.randn(len(batch.positions), 5, dtype=torch.float64)
-    torch.testing.assert_close(dense.scalar(features), padded.scalar(features))
-    torch.testing.assert_close(dense.vector(features), padded.vector(features))
+    shape = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+    sent = Sent.of(*(torch.randn(n_atoms, *size, **shape) for size in ((5,), (2,), (3, 2))))
+    expected = padded.collect(sent)
+    collected = [dense.collect(sent)]
+    with torch.no_grad():
+        collected.append(padded.collect(sent))
+        monkeypatch.setattr(messages, "CHUNK_ATOMS", 7)
+        chunked = network.neighbour_sums(batch, neighbours)
+        assert isinstance(chunked, ChunkedSums)
+        parts = [chunked.part(centres) for centres in chunked.slices]
+        assert [len(part.radial) for part in parts] == [7, 7, 7, 3]
+        parts = [part.collect(sent) for part in parts]
+    for name in ("scalars", "directions", "vectors"):
+        whole = getattr(expected, name)
+        assert whole.abs().mean() > 1e-2
+        for other in collected:
+            torch.testing.assert_close(getattr(other, name), whole)
+        torch.testing.assert_close(torch.cat([getattr(part, name) for part in parts]), whole)
+
+
+def test_sums_are_those_of_the_formula(network, atoms):
+    batch = Batch.from_atoms([atoms], ("C", "Si"), dtype=torch.float64)
+    neighbours = find_neighbours(batch, CUTOFF)
+    shape = {"generator": torch.Generator().manual_seed(0), "dtype": torch.float64}
+    scalars, directions, vectors = (torch.randn(len(atoms), *size, **shape) for size in ((5,), (2,), (3, 2)))
+    vectors_to = neighbours.displacements(batch.positions)
+    distances = (vectors_to.square().sum(-1) + 0.01).sqrt()
+    radial = network.radial(distances) * neighbours.mask[..., None]
+    units = vectors_to / distances[..., None]
+    got = network.neighbour_sums(batch, neighbours).collect(Sent.of(scalars, directions, vectors))
+    index = neighbours.index
+    expected = torch.einsum("nkr,nks->nrs", radial, scalars[index])
+    torch.testing.assert_close(got.scalars, expected)
+    expected = torch.einsum("nkr,nka,nkv->narv", radial, units, directions[index])
+    torch.testing.assert_close(got.directions, expected)
+    torch.testing.assert_close(got.vectors, torch.einsum("nkr,nkav->narv", radial, vectors[index]))
+
+
+@pytest.mark.parametrize("size", [1, 5, 24, 41, 59])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_chunks_of_any_size_give_the_same(network, atoms, monkeypatch, size, dtype):
+    network = copy.deepcopy(network).to(dtype)
+    batch = Batch.from_atoms([atoms, atoms * (1, 2, 2)], ("C", "Si"), dtype=dtype)
+    neighbours = find_neighbours(batch, CUTOFF)
+    conditions = torch.tensor([[0.3, -0.7], [-1.0, 0.2]], dtype=dtype)
+    with torch.no_grad():
+        expected = network(batch, neighbours, conditions)
+        monkeypatch.setattr(messages, "CHUNK_ATOMS", size)
+        chunked = network(batch, neighbours, conditions)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    for got, whole in zip(chunked, expected, strict=True):
+        torch.testing.assert_close(got, whole, atol=tolerance, rtol=tolerance)
+
+
+def test_gradients_in_chunks(network, atoms, monkeypatch):
+    batch = Batch.from_atoms([atoms, atoms * (1, 2, 2)], ("C", "Si"), dtype=torch.float64)
+    neighbours = find_neighbours(batch, CUTOFF)
+    conditions = torch.tensor([[0.3, -0.7], [-1.0, 0.2]], dtype=torch.float64)
+
+    def gradients():
+        positions = batch.positions.clone().requires_grad_(True)
+        scalars, vectors = network(batch.with_positions(positions), neighbours, conditions)
+        total = scalars.square().sum() + vectors.square().sum()
+        return torch.autograd.grad(total, [positions, *network.parameters()], allow_unused=True)
+
+    whole = gradients()
+    monkeypatch.setattr(messages, "WHOLE_GRADIENT_ATOMS", 10)
+    monkeypatch.setattr(messages, "GRADIENT_CHUNK_ATOMS", 13)
+    assert isinstance(network.neighbour_sums(batch, neighbours), ChunkedSums)
+    assert whole[0].abs().max() > 1e-2
+    torch.testing.assert_close(gradients(), whole)
+
+
+def test_radial_functions_have_no_denormal_numbers():
+    basis = RadialBasis(16, 4.5)
+    distances = torch.linspace(0.1, 4.6, 200)[:, None]
+    values = basis(distances)
+    assert not ((values != 0) & (values < torch.finfo(values.dtype).tiny)).any()
+    assert (values[distances[:, 0] >= 4.5] == 0).all()
+    gauss = torch.exp(-0.5 * ((distances[..., None] - basis.centres) / basis.widths) ** 2)
+    envelope = (1 - (distances / 4.5).clamp(max=1).square()).square()
+    torch.testing.assert_close(values, envelope[..., None] * gauss, atol=1e-6, rtol=0)
+
+
+def test_conditions_of_structures_are_those_of_their_atoms(network, atoms):
+    batch = Batch.from_atoms([atoms, atoms], ("C", "Si"), dtype=torch.float64)
+    neighbours = find_neighbours(batch, CUTOFF)
+    conditions = torch.tensor([[0.3, -0.7], [-1.0, 0.2]], dtype=torch.float64)
+    per_structure = network(batch, neighbours, conditions)
+    torch.testing.assert_close(per_structure, network(batch, neighbours, conditions[batch.structure]))
+    with pytest.raises(ValueError, match="5 rows"):
+        network(batch, neighbours, torch.zeros(5, 2, dtype=torch.float64))
 
 
 def test_coincident_atoms_stay_finite(network):
