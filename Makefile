@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # One thread per process: Ray runs several processes, and results then do not depend on the number of cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: setup campaign test test-all check lock clean
+.PHONY: setup campaign test test-all check weights lock clean
 
 setup: $(READY)
 
@@ -38,6 +38,14 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Makes the shipped carbon models anew, from nothing: about two hours of two cores. An interrupted call goes on.
+WEIGHTS := services/nearedge_services/weights/carbon
+weights: setup
+	$(BIN)/nearedge pretrain build/pretrained
+	for kind in prior surrogate potential; do mkdir -p $(WEIGHTS)/$$kind; \
+		cp build/pretrained/models/$$kind/*.json build/pretrained/models/$$kind/weights.safetensors $(WEIGHTS)/$$kind/; done
+	cp build/pretrained/pretraining.json $(WEIGHTS)/
 
 # Writes requirements.lock anew from what pyproject.toml asks for.
 lock:

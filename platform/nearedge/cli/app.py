@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import typer
 
 from nearedge.cli import db, models
+from nearedge.cli.bench import bench
 from nearedge.cli.evaluate import evaluate
 from nearedge.cli.export import export
 from nearedge.cli.generate import generate
 from nearedge.cli.label import label
+from nearedge.cli.pretrain import pretrain
 from nearedge.cli.report import report
 from nearedge.cli.run import run
 from nearedge.cli.seeds import seeds
@@ -27,7 +29,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (run, status, stop, label, seeds, spectrum, generate, evaluate, train, export, sql, report):
+for command in (
+    run,
+    status,
+    stop,
+    label,
+    seeds,
+    spectrum,
+    generate,
+    evaluate,
+    train,
+    pretrain,
+    export,
+    sql,
+    report,
+    bench,
+):
     app.command()(command)
 app.add_typer(models.app, name="models", help="List, promote and roll back registered models.")
 app.add_typer(db.app, name="db", help="Look after the campaign's database.")

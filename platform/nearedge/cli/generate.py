@@ -1,8 +1,6 @@
-"""``nearedge generate``: structures from the prior, guided by a spectrum or not."""
+"""``nearedge generate``: structures from the prior, guided by a spectrum or not, refined or not."""
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,235 +11,242 @@ from nearedge_db.errors import UserError
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from nearedge_services.diffusion.prior import Prior
-    from nearedge_services.spectra.target import Target
-    from nearedge_services.surrogate.surrogate import Surrogate
-
-DEFAULT_GUIDANCE = 10.0
-ATOMS_AT_ONCE = 256
-"""Structures are saved whenever about so many atoms are finished."""
+    from nearedge.generation import Failure, Job
 
 CHAMPIONS = Path("models") / "champion"
 """Where a campaign keeps its best models, below its run directory."""
 
+DEFAULT_COUNT = 8
+
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write (.extxyz).")]
+Content = Annotated[
+    str | None, typer.Option(help="What the cell holds, C64 or SiC; default: the prior's element.")
+]
+Number = Annotated[int | None, typer.Option(help="Atoms in a cell: the composition's unit is repeated.")]
+Density = Annotated[
+    str | None, typer.Option(help="g/cm³: 2.6, a range 1.6:3.4 to spread over, or a list 1.6,2.6.")
+]
+Cell = Annotated[str | None, typer.Option(help="Three lengths or nine numbers in Å, a,b,c.")]
+Start = Annotated[
+    Path | None, typer.Option(help="Structure of which some atoms stay and the others are made anew.")
+]
+Fixed = Annotated[
+    str | None, typer.Option(help="Atoms of the start that stay, 0:32,40; default: as the file says.")
+]
+Aimed = Annotated[Path | None, typer.Option(help="Spectrum to aim at, on the oracle's energy axis.")]
+Absorber = Annotated[str | None, typer.Option(help="Element of the target's edge.")]
+Strength = Annotated[
+    float | None, typer.Option(help="Strength; 10 (classifier-free: 2) with a target, 0 only judges.")
+]
+Kind = Annotated[str, typer.Option(help="surrogate, noise-aware, classifier-free or both.")]
+Count = Annotated[
+    int | None, typer.Option(min=1, help=f"Structures; {DEFAULT_COUNT}, or as many as densities listed.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same structures.")]
+Steps = Annotated[int, typer.Option(min=1, help="Evaluations of the denoiser.")]
+Refine = Annotated[
+    bool, typer.Option("--refine/--no-refine", help="Relax, anneal and relax what was generated.")
+]
+Pairs = Annotated[list[str] | None, typer.Option("--set", help="sampler.KEY=VALUE or refinement.KEY=VALUE.")]
+Models = Annotated[
+    Path | None,
+    typer.Option(help="Folder with prior/, surrogate/ and potential/; default: the shipped ones."),
+]
+RunDirectory = Annotated[
+    Path | None, typer.Option("--dir", help="Run directory of a campaign: use its best models.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in OUTPUT.")]
+
 
 def generate(
-    composition: Annotated[str, typer.Option(help="What the cell holds, such as C64 or Si32C32.")],
-    density: Annotated[str, typer.Option(help="g/cm³; FROM:TO spreads the structures over a range.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where to write (.extxyz).")],
-    target: Annotated[
-        Path | None, typer.Option(help="Spectrum to aim at, on the oracle's energy axis.")
-    ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Number of structures.")] = 8,
-    guidance: Annotated[
-        float | None, typer.Option(help=f"Strength of the guidance; {DEFAULT_GUIDANCE:g} with a target.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same structures.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Evaluations of the denoiser.")] = 100,
-    absorber: Annotated[str | None, typer.Option(help="Element of the target's edge.")] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="Folder with prior/, and surrogate/ when there is a target.")
-    ] = None,
-    directory: Annotated[
-        Path | None, typer.Option("--dir", help="Run directory of a campaign: use its best models.")
-    ] = None,
+    output: Output,
+    composition: Content = None,
+    atoms: Number = None,
+    density: Density = None,
+    cell: Cell = None,
+    start: Start = None,
+    fix: Fixed = None,
+    target: Aimed = None,
+    absorber: Absorber = None,
+    guidance: Strength = None,
+    guidance_kind: Kind = "surrogate",
+    count: Count = None,
+    seed: Seed = 0,
+    steps: Steps = 100,
+    refine: Refine = False,
+    settings: Pairs = None,
+    model: Models = None,
+    directory: RunDirectory = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Generate structures, save each as it comes, and print its quality.
 
-    Example: nearedge generate --target T.csv --composition C64 --density 2.6 --count 8 --guidance 10 --seed 0
-    -o OUT.extxyz --dir runs/quickstart
+    What OUTPUT has already, made with the same settings, is skipped: the same call goes on after an interruption.
+    Structures that fail are reported and the exit status is then 1.
+
+    Example: nearedge generate --target T.csv --composition C64 --density 2.6 --count 8 --seed 0 -o OUT.extxyz
     """
     from nearedge.cli.outputs import check_output
-    from nearedge_services.diffusion.prior import Prior
-    from nearedge_services.diffusion.starts import empty_cells
-    from nearedge_services.structures.composition import parse_composition
+    from nearedge.generation import prepare
+    from nearedge.generation.saving import finished_already
 
     check_output(output)
-    if guidance is not None:
-        check_guidance(guidance, target)
-    models = model_folder(model, directory)
-    cells = empty_cells(parse_composition(composition), parse_densities(density, count))
-    prior = Prior.load(models / "prior")
-    prior.batch(cells[:1])  # unknown elements are told before anything long starts
-    aim = None if target is None else _read_aim(target, models / "surrogate", absorber, cells[0])
-    scale = 0.0 if aim is None else DEFAULT_GUIDANCE if guidance is None else guidance
-    job = _Job(prior, cells, structure_seeds(seed, count), steps, aim, scale)
-    raise typer.Exit(_run(job, output))
+    chosen = parse_sections(settings or [], refine)
+    densities = None if density is None else parse_density(density)
+    job = prepare(
+        composition,
+        atoms=atoms,
+        density=densities,
+        cell=None if cell is None else parse_cell(cell),
+        start=start,
+        fixed=None if fix is None else parse_indices(fix),
+        count=count if count is not None or isinstance(densities, list) else DEFAULT_COUNT,
+        seed=seed,
+        target=target,
+        absorber=absorber,
+        guidance=guidance,
+        guidance_kind=guidance_kind,
+        steps=steps,
+        sampler=chosen["sampler"],
+        refine=chosen["refinement"] if refine else False,
+        models=model_folder(model, directory),
+    )
+    done = set() if overwrite else finished_already(output, job)
+    raise typer.Exit(_run(job, output, done))
 
 
-def check_guidance(guidance: float, target: Path | None) -> None:
-    """Raise UserError for a strength without a target, a negative one, NaN or infinity."""
-    if target is None:
-        raise UserError(
-            "guidance needs a spectrum to aim at", got=f"--guidance {guidance:g}", fix="add --target T.csv"
-        )
-    if not 0 <= guidance < math.inf:
-        raise UserError(
-            "the guidance must be a number of zero or more",
-            got=f"--guidance {guidance:g}",
-            fix=f"try {DEFAULT_GUIDANCE:g}",
-        )
-
-
-@dataclass(frozen=True)
-class _Aim:
-    """A target and the surrogate that judges the way to it."""
-
-    surrogate: "Surrogate"
-    target: "Target"
-
-
-@dataclass(frozen=True)
-class _Job:
-    """Everything one call generates."""
-
-    prior: "Prior"
-    cells: "Sequence[Atoms]"
-    seeds: Sequence[int]
-    steps: int
-    aim: _Aim | None
-    scale: float
-
-
-def model_folder(model: Path | None, directory: Path | None) -> Path:
-    """The folder with the models; UserError when none, or two, are named or it has no prior."""
+def model_folder(model: Path | None, directory: Path | None) -> Path | None:
+    """The folder with the models, None for the shipped ones; UserError when two are named or it has no prior."""
     if model is not None and directory is not None:
         raise UserError(
             "--model and --dir both name models", got=f"{model} and {directory}", fix="give one of them"
         )
-    if model is None and directory is None:
-        raise UserError(
-            "no trained model is named, and none comes with the program",
-            fix="give --dir RUN_DIR of a campaign, or --model FOLDER with a trained prior in FOLDER/prior",
-        )
-    folder = model if model is not None else Path(str(directory)) / CHAMPIONS
+    if directory is None:
+        return model
+    folder = directory / CHAMPIONS
     if not (folder / "prior").is_dir():
-        fix = (
-            "name a folder that has prior/"
-            if model is not None
-            else "let the campaign train its models first"
-        )
-        raise UserError("there is no prior here", got=folder, fix=fix)
+        raise UserError("there is no prior here", got=folder, fix="let the campaign train its models first")
     return folder
 
 
-def parse_densities(text: str, count: int) -> list[float]:
-    """``"2.6"`` or the range ``"1.6:3.4"`` in g/cm³ as one density per structure."""
-    fix = "give g/cm³ as 2.6, or as a range 1.6:3.4"
+def parse_density(text: str) -> float | tuple[float, float] | list[float]:
+    """``"2.6"``, the range ``"1.6:3.4"`` or the list ``"1.6,2.6"`` in g/cm³. Raises UserError."""
+    separator = ":" if ":" in text else ","
+    values = _numbers(text, separator, "the density is not readable", "give g/cm³ as 2.6, 1.6:3.4 or 1.6,2.6")
+    if separator == ":":
+        if len(values) != 2:
+            raise UserError("the density is out of range", got=repr(text), fix="give a range as 1.6:3.4")
+        return (values[0], values[1])
+    return values[0] if len(values) == 1 else values
+
+
+def parse_cell(text: str) -> list[Any]:
+    """``"a,b,c"`` or nine numbers, row by row, in Å. Raises UserError."""
+    fix = "give three lengths a,b,c or nine numbers, Å"
+    values = _numbers(text, ",", "the cell is not readable", fix)
+    if len(values) not in {3, 9}:
+        raise UserError("the cell is not readable", got=repr(text), fix=fix)
+    return values if len(values) == 3 else [values[0:3], values[3:6], values[6:9]]
+
+
+def parse_indices(text: str) -> list[int]:
+    """``"0:32,40"`` as indices, the end of a range left out. Raises UserError."""
+    indices: list[int] = []
     try:
-        ends = [float(part) for part in text.split(":")]
+        for part in text.split(","):
+            first, colon, last = part.partition(":")
+            chosen = range(int(first), int(last)) if colon else [int(first)]
+            indices += chosen
+            if not chosen:
+                raise ValueError(part)
     except ValueError as error:
-        raise UserError("the density is not readable", got=repr(text), fix=fix) from error
-    if len(ends) > 2 or not all(0 < end < 30 for end in ends):
-        raise UserError("the density is out of range", got=repr(text), fix=fix)
-    first, last = ends[0], ends[-1]
-    if count == 1:
-        return [(first + last) / 2]
-    return [first + (last - first) * k / (count - 1) for k in range(count)]
-
-
-def structure_seeds(seed: int, count: int) -> list[int]:
-    """Independent seeds; the first ones do not depend on how many there are."""
-    import numpy as np
-
-    return [int(np.random.SeedSequence([seed, k]).generate_state(1)[0]) for k in range(count)]
-
-
-def _read_aim(path: Path, folder: Path, absorber: str | None, cell: "Atoms") -> _Aim:
-    from nearedge_services.spectra.reading import read_spectrum
-    from nearedge_services.spectra.target import Target
-    from nearedge_services.surrogate.surrogate import Surrogate
-
-    spectrum = read_spectrum(path)
-    surrogate = Surrogate.load(folder)
-    present = [symbol for symbol in surrogate.absorbers if symbol in cell.get_chemical_symbols()]
-    element = absorber or (present[0] if len(present) == 1 else None)
-    if element is None:
         raise UserError(
-            "it is not clear whose edge the target is",
-            got=", ".join(present) or "no element that the surrogate has spectra of",
-            fix="name it with --absorber",
-        )
-    if element not in present:
-        raise UserError(
-            "the absorber is not in the cell, or the surrogate has no spectra of it",
-            got=element,
-            fix=f"use one of {', '.join(present) or 'its elements: ' + ', '.join(surrogate.absorbers)}",
-        )
-    surrogate.batch([cell])
-    return _Aim(surrogate, Target.from_spectrum(spectrum, surrogate.grid, element))
+            "the fixed atoms are not readable", got=repr(text), fix="give indices and ranges, as in 0:32,40"
+        ) from error
+    return indices
 
 
-def _run(job: _Job, output: Path) -> int:
+def parse_sections(pairs: Sequence[str], refine: bool) -> dict[str, dict[str, Any]]:
+    """``["sampler.churn=0.3"]`` as settings by section; dots go deeper. Raises UserError."""
+    from nearedge.cli.label import parse_settings
+
+    sections: dict[str, dict[str, Any]] = {"sampler": {}, "refinement": {}}
+    for path, value in parse_settings(pairs).items():
+        first, *others = path.split(".")
+        if first not in sections or not others:
+            raise UserError(
+                "there is no such setting", got=path, fix="write sampler.KEY=VALUE or refinement.KEY=VALUE"
+            )
+        if first == "refinement" and not refine:
+            raise UserError("a setting of the refinement has no effect", got=path, fix="add --refine")
+        place = sections[first]
+        for key in others[:-1]:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise UserError(
+                    "a setting is given as a whole and in parts", got=path, fix="give one of them"
+                )
+        place[others[-1]] = value
+    return sections
+
+
+def _numbers(text: str, separator: str, what: str, fix: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(separator)]
+    except ValueError as error:
+        raise UserError(what, got=repr(text), fix=fix) from error
+
+
+def _run(job: "Job", output: Path, done: set[int]) -> int:
     from rich.console import Console
 
+    from nearedge.generation import Failure
     from nearedge_services.structures.extxyz import write_structures
 
     console, stderr = Console(highlight=False, soft_wrap=True), Console(stderr=True, soft_wrap=True)
-    console.print(_HEADER if job.aim is None else f"{_HEADER}  predicted distance (10⁻³/eV)")
-    written, failed = 0, 0
-    for structures, failures in _portions(job):
-        for index, atoms in structures.items():
-            row = _describe(index, atoms, job)
-            write_structures(output, [atoms], append=written > 0)
+    if done:
+        console.print(f"{len(done)} structures are in {output} already", markup=False)
+    console.print(_header(job))
+    written, failures = len(done), 0
+    with console.status("generating …"):
+        for outcome in job.run(skip=done):
+            if isinstance(outcome, Failure):
+                failures += 1
+                stderr.print(_complaint(outcome), markup=False)
+                continue
+            write_structures(output, [outcome.atoms], append=written > 0)
             written += 1
-            console.print(row)
-        for index, reason in failures.items():
-            failed += 1
-            stderr.print(f"structure {index} failed: {reason}")
-    console.print(f"{written} structures in {output}" if written else "no structure was finished")
-    return 1 if failed else 0
-
-
-def _portions(job: _Job) -> "Iterator[tuple[dict[int, Atoms], dict[int, str]]]":
-    """Finished structures and reasons of failure, a few at a time, by index."""
-    from nearedge_services.diffusion.guidance import SpectrumGuidance
-    from nearedge_services.diffusion.sampler import SamplingError, sample
-    from nearedge_services.diffusion.settings import SamplerSettings
-
-    settings = SamplerSettings(steps=job.steps)
-    guide = SpectrumGuidance(job.aim.surrogate, job.aim.target, job.scale) if job.aim and job.scale else None
-    portion = max(ATOMS_AT_ONCE // len(job.cells[0]), 1)
-    for first in range(0, len(job.cells), portion):
-        chosen = slice(first, first + portion)
-        completed, failures = {}, {}
-        try:
-            completed = dict(
-                enumerate(sample(job.prior, job.cells[chosen], settings, job.seeds[chosen], guide))
-            )
-        except SamplingError as error:
-            completed, failures = error.completed, error.failures
-        yield (
-            {first + k: atoms for k, atoms in sorted(completed.items())},
-            {first + k: reason for k, reason in failures.items()},
-        )
-
-
-_HEADER = "   #  density  shortest (Å)  2-fold  3-fold  4-fold"
-
-
-def _describe(index: int, atoms: "Atoms", job: _Job) -> str:
-    """Note in `atoms.info` where the structure comes from, and its quality as a line of the table."""
-    from nearedge_services.structures.composition import density_g_cm3
-    from nearedge_services.structures.coordination import (
-        coordination_fractions,
-        shortest_contact,
+            console.print(_row(outcome.index, outcome.atoms))
+    console.print(
+        f"{written} structures in {output}" if written else "no structure was finished", markup=False
     )
+    return 1 if failures else 0
 
-    shares = coordination_fractions(atoms)
-    notes: dict[str, Any] = {
-        "seed": job.seeds[index],
-        "guidance_scale": job.scale,
-        "sampler_steps": job.steps,
-    }
-    row = f"{index:4d}  {density_g_cm3(atoms):7.2f}  {shortest_contact(atoms):12.2f}"
-    row += "".join(f"  {100 * shares.get(number, 0.0):5.0f}%" for number in (2, 3, 4))
-    if job.aim is not None:
-        prediction = job.aim.surrogate.predict([atoms], job.aim.target)[0]
-        notes |= {
-            "predicted_distance": prediction.distance,
-            "predicted_distance_std": prediction.distance_std,
-        }
-        row += f"  {1e3 * prediction.distance:.1f} ± {1e3 * prediction.distance_std:.1f}"
-    atoms.info.update(notes)
+
+def _complaint(failure: "Failure") -> str:
+    return f"structure {failure.index} (seed {failure.seed}) failed: {failure.reason}"
+
+
+def _header(job: "Job") -> str:
+    header = "   #  density  shortest (Å)  2-fold  3-fold  4-fold"
+    if job.models.potential is not None:
+        header += "  energy (eV/atom)"
+    if job.refinement is not None:
+        header += "  moved (Å)"
+    return header + ("  predicted distance (10⁻³/eV)" if job.aim is not None else "")
+
+
+def _row(index: int, atoms: "Atoms") -> str:
+    """The quality of a structure as a line of the table."""
+    note = atoms.info
+    row = f"{index:4d}  {note['density_g_cm3']:7.2f}  {note.get('shortest_contact_a', float('inf')):12.2f}"
+    row += "".join(f"  {100 * note[f'cn{number}_fraction']:5.0f}%" for number in (2, 3, 4))
+    if "predicted_energy_per_atom_ev" in note:
+        energy, std = (note[f"predicted_energy{part}_per_atom_ev"] for part in ("", "_std"))
+        row += f"  {energy:8.3f} ± {std:5.3f}"
+    if "refined_rms_displacement_a" in note:
+        row += f"  {note['refined_rms_displacement_a']:9.2f}"
+    if "predicted_distance" in note:
+        row += f"  {1e3 * note['predicted_distance']:.1f} ± {1e3 * note['predicted_distance_std']:.1f}"
     return row

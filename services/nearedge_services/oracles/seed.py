@@ -79,17 +79,29 @@ def make_seed(
     started = time.perf_counter()
     oracle.check_elements(composition.numbers)
     atoms = make_network(composition, density_g_cm3, seed, settings.melt_quench)
-    frames, converged = _relaxation(atoms, oracle.calculator(), settings)
-    chosen = [*_spread([frame for frame, _ in frames], settings.path_frames), len(frames) - 1]
-    labelled = [_labelled(oracle, *frames[index]) for index in chosen]
+    path, final, steps, converged = relax_with_oracle(oracle, atoms, settings)
     return SeedResult(
-        final=labelled[-1],
-        path=labelled[:-1],
-        rattled=_rattled(oracle, labelled[-1], settings.rattle_a, seed),
-        steps=len(frames) - 1,
+        final=final,
+        path=path,
+        rattled=_rattled(oracle, final, settings.rattle_a, seed),
+        steps=steps,
         converged=converged,
         seconds=time.perf_counter() - started,
     )
+
+
+def relax_with_oracle(
+    oracle: Oracle, atoms: Atoms, settings: SeedSettings
+) -> tuple[list[Atoms], Atoms, int, bool]:
+    """Relax with the oracle's own method: labelled frames of the way, the labelled end, steps, whether it converged.
+
+    At most ``path_frames`` frames, from the start on, equally far apart along the path. Moves ``atoms``. Raises
+    OracleError.
+    """
+    frames, converged = _relaxation(atoms, oracle.calculator(), settings)
+    chosen = [*_spread([frame for frame, _ in frames], settings.path_frames), len(frames) - 1]
+    labelled = [_labelled(oracle, *frames[index]) for index in chosen]
+    return labelled[:-1], labelled[-1], len(frames) - 1, converged
 
 
 def make_network(

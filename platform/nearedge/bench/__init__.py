@@ -1,0 +1,1 @@
+"""Measurements beside their baselines and limits: ``nearedge bench NAME``; see `base` for how to add one."""

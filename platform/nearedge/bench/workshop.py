@@ -1,0 +1,162 @@
+"""What the benches do to structures: sample, refine and label them, with the models that were asked for."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from nearedge.bench.base import BenchOptions
+from nearedge_services.diffusion.guidance import Guidance
+from nearedge_services.diffusion.prior import Prior
+from nearedge_services.diffusion.sampler import SamplingError, sample
+from nearedge_services.diffusion.settings import SamplerSettings
+from nearedge_services.diffusion.starts import empty_cells
+from nearedge_services.oracles.errors import OracleError
+from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.potential.potential import Potential
+from nearedge_services.refinement import Refined, RefinementSettings, refine
+from nearedge_services.structures.composition import parse_composition
+from nearedge_services.structures.langevin import Evaluate
+
+ELEMENT = "C"
+_PORTION_ATOMS = 1024
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Structures as they left the sampler, and what they cost."""
+
+    structures: list[Atoms]
+    seeds: list[int]
+    failures: int
+    seconds: float
+
+
+class Workshop:
+    """Prior, potential and oracle with the bench's seed."""
+
+    def __init__(self, options: BenchOptions, refinement: RefinementSettings | None = None) -> None:
+        """Load the models. Raises UserError when one is missing."""
+        self.options = options
+        self.prior_folder = options.model("prior", [ELEMENT])
+        self.potential_folder = options.model("potential", [ELEMENT])
+        self.prior = Prior.load(self.prior_folder)
+        self.potential = Potential.load(self.potential_folder)
+        self.oracle = make_oracle("xtb", {})
+        self.refinement = refinement or RefinementSettings()
+
+    def seeds(self, name: str, count: int) -> list[int]:
+        """Seeds of their own for every purpose; the first ones do not depend on how many there are."""
+        purpose = int.from_bytes(sha256(name.encode()).digest()[:8], "little")
+        words = [np.random.SeedSequence([self.options.seed, purpose, k]) for k in range(count)]
+        return [int(word.generate_state(1)[0]) for word in words]
+
+    def cells(self, atoms: int, densities: Sequence[float]) -> list[Atoms]:
+        """Empty cubic cells, one for each density in g/cm³."""
+        return empty_cells(parse_composition(f"{ELEMENT}{atoms}"), densities)
+
+    def sample(
+        self,
+        cells: Sequence[Atoms],
+        name: str,
+        steps: int = 100,
+        guidance: Guidance | None = None,
+    ) -> Sampled:
+        """One structure in each cell, seeded by the purpose's name; those that failed are left out."""
+        seeds = self.seeds(name, len(cells))
+        started = time.perf_counter()
+        settings = SamplerSettings(steps=steps, max_atoms_per_batch=_PORTION_ATOMS)
+        try:
+            structures = sample(self.prior, cells, settings, seeds, guidance)
+            good = list(range(len(cells)))
+        except SamplingError as error:
+            good = sorted(error.completed)
+            structures = [error.completed[k] for k in good]
+        seconds = time.perf_counter() - started
+        return Sampled(structures, [seeds[k] for k in good], len(cells) - len(good), seconds)
+
+    def refine(
+        self, structures: Sequence[Atoms], seeds: Sequence[int], bias: Evaluate | None = None
+    ) -> list[Refined]:
+        """Refined structures, those that failed left out."""
+        results = refine(structures, self.potential, self.refinement, bias=bias, seeds=seeds)
+        return [result for result in results if not result.failed]
+
+    def label(self, structures: Sequence[Atoms], step: Callable[[int], None] | None = None) -> list[Atoms]:
+        """Labelled copies; those that the oracle cannot calculate are left out."""
+        labelled = []
+        for number, atoms in enumerate(structures):
+            try:
+                labelled.append(self.oracle.label(atoms).attach(atoms))
+            except OracleError:
+                continue
+            finally:
+                if step is not None:
+                    step(number + 1)
+        return labelled
+
+    def energies(self, structures: Sequence[Atoms]) -> list[float]:
+        """The potential's energies in eV per atom (its first network)."""
+        outputs = self.potential.evaluate(structures, members=1)
+        return [
+            float(out.energies.mean()) / len(atoms) for out, atoms in zip(outputs, structures, strict=True)
+        ]
+
+
+def oracle_energies(labelled: Sequence[Atoms]) -> list[float]:
+    """The labels' energies in eV per atom."""
+    return [float(atoms.info["REF_energy"]) / len(atoms) for atoms in labelled]
+
+
+def left_out_bands(prior_folder: Path) -> tuple[tuple[float, float], ...] | None:
+    """Bands of density (g/cm³) that the prior's training did not see; None where nothing says so.
+
+    Read from ``left_out_g_cm3`` in the prior's ``config.json``, or in the settings of the
+    ``pretraining.json`` beside it or one folder up.
+    """
+    config: tuple[Path, tuple[str, ...]] = (prior_folder / "config.json", ())
+    records = [(place / "pretraining.json", ("settings",)) for place in near(prior_folder)]
+    for path, keys in (config, *records):
+        if not path.is_file():
+            continue
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for key in keys:
+            record = record.get(key, {})
+        if "left_out_g_cm3" in record:
+            return tuple((float(low), float(high)) for low, high in record["left_out_g_cm3"])
+    return None
+
+
+def near(folder: Path) -> list[Path]:
+    """The folder and the two above it, as it was named and as it really lies where links are followed."""
+    named = folder.absolute()
+    places = [place for start in (named, named.resolve()) for place in (start, *start.parents[:2])]
+    return list(dict.fromkeys(places))
+
+
+class Stages:
+    """Turns the work of a bench into one share of progress, by weights of its stages."""
+
+    def __init__(self, report: Callable[[float, str], None], weights: dict[str, float]) -> None:
+        self.report = report
+        self.weights = weights
+        self.done = 0.0
+        self.current = ""
+
+    def begin(self, stage: str) -> None:
+        """Finish the stage before and start this one."""
+        if self.current:
+            self.done += self.weights[self.current]
+        self.current = stage
+        self.at(0.0)
+
+    def at(self, share: float, what: str = "") -> None:
+        """How far the current stage is, 0 to 1."""
+        total = sum(self.weights.values())
+        text = f"{self.current}: {what}" if what else self.current
+        self.report(min((self.done + share * self.weights[self.current]) / total, 1.0), text)

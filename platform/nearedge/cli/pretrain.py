@@ -1,0 +1,101 @@
+"""``nearedge pretrain``: the three models from nothing, on data the program makes itself."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nearedge_db.errors import UserError
+
+
+def pretrain(
+    folder: Annotated[Path, typer.Argument(help="Where frames and models go; continued when it exists.")],
+    unit: Annotated[str, typer.Option(help="Formula that every cell repeats, such as C, Si or SiC.")] = "C",
+    density: Annotated[str, typer.Option(help="Range of densities in g/cm³, LOW:HIGH.")] = "1.4:3.6",
+    workers: Annotated[int, typer.Option(min=1, help="Processes side by side; default: the cores.")] = (
+        os.cpu_count() or 1
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Decides every network and every training.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the pipeline, key=value (key.sub=value).")
+    ] = None,
+) -> None:
+    """Melt-quench networks, label them with the oracle, and train prior, surrogate and potential on them.
+
+    Takes hours for the defaults; every finished piece is kept, and the same command goes on after an interruption.
+
+    Example: nearedge pretrain pretrained/carbon --unit C --density 1.4:3.6
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from nearedge_services.pretraining.pipeline import pretrain as run_pipeline
+
+    chosen = read_settings(unit, density, seed, settings or [])
+    console = Console()
+    with Progress(
+        TextColumn("{task.description:16s}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    ) as progress:
+        rows: dict[str, Any] = {}
+
+        def report(name: str, done: int, total: int) -> None:
+            if name not in rows:
+                rows[name] = progress.add_task(name, total=total)
+            progress.update(rows[name], completed=done)
+
+        record = run_pipeline(folder, chosen, workers, report)
+    for kind, metrics in record["metrics"].items():
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        console.print(f"{kind}: {shown}", markup=False)
+    console.print(f"models in {folder / 'models'}", markup=False)
+
+
+def read_settings(unit: str, density: str, seed: int, pairs: list[str]) -> Any:
+    """The pipeline's settings from the command line. Raises UserError that names the wrong key."""
+    from pydantic import ValidationError
+
+    from nearedge.cli.label import parse_settings
+    from nearedge_services.pretraining.settings import PretrainingSettings
+    from nearedge_services.structures.bond_order import ELEMENTS
+    from nearedge_services.structures.composition import parse_composition
+
+    unknown = sorted(set(parse_composition(unit).counts) - set(ELEMENTS))
+    if unknown:
+        raise UserError(
+            "the melt-quench has no potential for an element", got=", ".join(unknown), fix="use C, Si or SiC"
+        )
+    values: dict[str, Any] = {"unit": unit, "density_g_cm3": _range(density), "seed": seed}
+    if unit != "C":
+        values["left_out_g_cm3"] = ()
+    for key, value in parse_settings(pairs).items():
+        _put(values, key, value)
+    try:
+        return PretrainingSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"bad setting {key!r}", got=repr(first["input"]), fix=first["msg"]) from error
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not 0 < low < high < 30:
+        raise UserError("the density range is not readable", got=repr(text), fix="write LOW:HIGH, 1.4:3.6")
+    return low, high
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise UserError("a setting has no sub-keys", got=key, fix="see the settings' names")
+    values[last] = value

@@ -1,0 +1,1 @@
+"""What a spectrum alone says about density and bonding, with intervals."""

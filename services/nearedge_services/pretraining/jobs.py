@@ -1,0 +1,168 @@
+"""The pieces of work that make labelled frames, each of them one file that is whole or missing.
+
+Every job is a frozen object that a fresh process can run: what it makes depends on it alone.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from ase import Atoms
+
+from nearedge_services.oracles.base import Oracle
+from nearedge_services.oracles.errors import BadGeometry, OracleError
+from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.oracles.seed import make_seed, relax_with_oracle
+from nearedge_services.potential.potential import Potential
+from nearedge_services.potential.quench import QuenchSettings, quench
+from nearedge_services.pretraining.settings import PretrainingSettings
+from nearedge_services.structures.composition import parse_composition
+from nearedge_services.structures.extxyz import write_structures
+from nearedge_services.structures.melt_quench import hot_frames
+
+
+class Job(Protocol):
+    """One piece of work: a file to be written."""
+
+    @property
+    def path(self) -> Path:
+        """That file."""
+        ...
+
+    def make(self) -> list[Atoms]:
+        """The labelled frames that belong into the file."""
+        ...
+
+
+def run_job(job: Job) -> int:
+    """Write the job's file unless it is there; number of frames written."""
+    if job.path.exists():
+        return 0
+    frames = job.make()
+    job.path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = job.path.with_name(f".{job.path.name}.{os.getpid()}.extxyz")
+    if frames:
+        write_structures(temporary, frames)
+    else:
+        temporary.touch()
+    temporary.replace(job.path)
+    return len(frames)
+
+
+@dataclass(frozen=True)
+class FirstNetwork:
+    """A classical melt-quench relaxed and labelled by the oracle."""
+
+    path: Path
+    settings: PretrainingSettings
+    density_g_cm3: float
+    seed: int
+
+    def make(self) -> list[Atoms]:
+        """Frames of the relaxation, rattled copies, and the end. Empty where the oracle gives up."""
+        settings = self.settings
+        composition = parse_composition(settings.formula(settings.small_atoms))
+        try:
+            made = make_seed(oracle_of(settings), composition, self.density_g_cm3, self.seed, settings.first)
+        except OracleError:
+            return []
+        return [*made.path, *made.rattled, made.final]
+
+
+@dataclass(frozen=True)
+class HotFrames:
+    """Labelled frames of a classical quench, from the melt down."""
+
+    path: Path
+    settings: PretrainingSettings
+    density_g_cm3: float
+    seed: int
+
+    def make(self) -> list[Atoms]:
+        """Those frames that the oracle could label."""
+        settings = self.settings
+        composition = parse_composition(settings.formula(settings.small_atoms))
+        frames = hot_frames(
+            composition, self.density_g_cm3, self.seed, settings.hot_frames, settings.first.melt_quench
+        )
+        return labelled(frames, oracle_of(settings), f"hot-{self.seed}", self.density_g_cm3)
+
+
+@dataclass(frozen=True)
+class PotentialQuenches:
+    """Networks that the potential quenched, labelled: with snapshots of the way, or relaxed by the oracle."""
+
+    path: Path
+    settings: PretrainingSettings
+    quench: QuenchSettings
+    potential: Path
+    atoms: int
+    densities_g_cm3: tuple[float, ...]
+    seeds: tuple[int, ...]
+    group: str
+    final: bool = False
+    """Whether these are the networks that prior and surrogate learn from."""
+
+    def make(self) -> list[Atoms]:
+        """All frames the oracle could label; the end of each network comes last and is marked ``network``."""
+        settings, oracle = self.settings, oracle_of(self.settings)
+        made = quench(
+            Potential.load(self.potential),
+            parse_composition(settings.formula(self.atoms)),
+            self.densities_g_cm3,
+            self.seeds,
+            self.quench,
+        )
+        frames: list[Atoms] = []
+        for network, density, seed in zip(made, self.densities_g_cm3, self.seeds, strict=True):
+            name = f"{self.group}-{seed}"
+            frames += labelled(network.snapshots, oracle, name, density)
+            if network.final is None:
+                continue
+            if not self.final:
+                frames += labelled([network.final], oracle, name, density)
+                continue
+            try:
+                path, end, _, _ = relax_with_oracle(oracle, network.final, settings.polish)
+            except OracleError:
+                continue
+            copies = labelled(rattled(end, settings.rattle_a, seed), oracle, name, density)
+            end.info["network"] = True
+            frames += [_named(atoms, name, density) for atoms in (*path, *copies, end)]
+        return frames
+
+
+def _named(atoms: Atoms, group: str, density_g_cm3: float) -> Atoms:
+    atoms.info.update(group=group, density_g_cm3=density_g_cm3)
+    return atoms
+
+
+def oracle_of(settings: PretrainingSettings) -> Oracle:
+    """The oracle that labels everything."""
+    return make_oracle(settings.oracle, settings.oracle_settings)
+
+
+def labelled(frames: Sequence[Atoms], oracle: Oracle, group: str, density_g_cm3: float) -> list[Atoms]:
+    """Labelled copies of one group; a frame the oracle finds unphysical is left out."""
+    kept = []
+    for atoms in frames:
+        try:
+            one = oracle.label(atoms).attach(atoms)
+        except BadGeometry:
+            continue
+        kept.append(_named(one, group, density_g_cm3))
+    return kept
+
+
+def rattled(atoms: Atoms, sizes_a: Sequence[float], seed: int) -> list[Atoms]:
+    """Copies with Gaussian displacements of these sizes, Å."""
+    rng = np.random.default_rng([seed, 1])
+    copies = []
+    for size in sizes_a:
+        copy = atoms.copy()
+        copy.positions += rng.normal(0.0, size, copy.positions.shape)
+        copies.append(copy)
+    return copies

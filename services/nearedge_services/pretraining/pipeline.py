@@ -1,0 +1,196 @@
+"""From nothing to three models: networks, labels, trainings. Every finished piece is kept and never made again.
+
+Example:
+    >>> pretrain(Path("pretrained"), PretrainingSettings(), workers=2, report=print)     # doctest: +SKIP
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from nearedge_db.errors import UserError
+from nearedge_services.networks.weights import CONFIG_FILE
+from nearedge_services.pretraining.jobs import FirstNetwork, HotFrames, Job, PotentialQuenches, oracle_of
+from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
+from nearedge_services.pretraining.settings import PretrainingSettings
+from nearedge_services.pretraining.trainings import KINDS, train_kind
+from nearedge_services.structures.extxyz import read_structures, write_structures
+from nearedge_services.weights.labels import PRETRAINING_FILE, LabelledBy
+
+SETTINGS_FILE = "settings.json"
+RECORD_FILE = PRETRAINING_FILE
+NETWORKS_FILE = "networks.extxyz"
+
+
+def pretrain(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> dict[str, Any]:
+    """Make ``folder/models/{prior,surrogate,potential}`` and return the record, also in ``pretraining.json``.
+
+    Continues what is in the folder. Raises UserError when that was made with other settings.
+    """
+    _claim(folder, settings)
+    frames = folder / "frames"
+    run_jobs("first networks", _first(frames, settings), workers, report)
+    run_jobs("hot frames", _hot(frames, settings), workers, report)
+    potential = _quenching_potential(folder, 0, settings, report)
+    for number in range(1, settings.rounds + 1):
+        run_jobs(f"round {number}", _round(frames, settings, number, potential), workers, report)
+        potential = _quenching_potential(folder, number, settings, report)
+    run_jobs("networks", _networks(frames, settings, potential), workers, report)
+    _train_all(folder, settings, workers, report)
+    return write_record(folder, settings)
+
+
+def _claim(folder: Path, settings: PretrainingSettings) -> None:
+    """Say whose folder this is. Raises UserError for a folder of other settings."""
+    path = folder / SETTINGS_FILE
+    text = settings.model_dump_json(indent=1) + "\n"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        models_aside = {"models"}
+        now = json.loads(text)
+        changed = sorted(k for k in now if k not in models_aside and before.get(k) != now[k])
+        if changed:
+            raise UserError(
+                "this folder was made with other settings",
+                got=", ".join(changed),
+                fix="give another folder, or the same settings to continue",
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _first(frames: Path, settings: PretrainingSettings) -> list[Job]:
+    densities = settings.densities(settings.first_networks, 0.0)
+    return [
+        FirstNetwork(frames / f"first-{k:03d}.extxyz", settings, density, settings.seed + 1000 + k)
+        for k, density in enumerate(densities)
+    ]
+
+
+def _hot(frames: Path, settings: PretrainingSettings) -> list[Job]:
+    densities = settings.densities(settings.hot_networks, 0.15)
+    return [
+        HotFrames(frames / f"hot-{k:03d}.extxyz", settings, density, settings.seed + 1500 + k)
+        for k, density in enumerate(densities)
+    ]
+
+
+def _round(frames: Path, settings: PretrainingSettings, number: int, potential: Path) -> list[Job]:
+    return _quenches(
+        frames,
+        settings,
+        name=f"round{number}",
+        potential=potential,
+        count=settings.round_networks,
+        first_seed=settings.seed + 1000 * (number + 1),
+        offset=0.31 * number,
+    )
+
+
+def _networks(frames: Path, settings: PretrainingSettings, potential: Path) -> list[Job]:
+    return _quenches(
+        frames,
+        settings,
+        name="network",
+        potential=potential,
+        count=settings.networks,
+        first_seed=settings.seed + 100_000,
+        offset=0.5,
+    )
+
+
+def _quenches(
+    frames: Path,
+    settings: PretrainingSettings,
+    *,
+    name: str,
+    potential: Path,
+    count: int,
+    first_seed: int,
+    offset: float,
+) -> list[Job]:
+    """Jobs of ``settings.batch`` quenches each."""
+    final = name == "network"
+    densities = settings.densities(count, offset)
+    jobs: list[Job] = []
+    for first in range(0, count, settings.batch):
+        chosen = range(first, min(first + settings.batch, count))
+        jobs.append(
+            PotentialQuenches(
+                frames / f"{name}-{first:03d}.extxyz",
+                settings,
+                settings.network_quench if final else settings.round_quench,
+                potential,
+                settings.network_atoms if final else settings.small_atoms,
+                tuple(densities[k] for k in chosen),
+                tuple(first_seed + k for k in chosen),
+                name,
+                final,
+            )
+        )
+    return jobs
+
+
+def read_frames(folder: Path, *names: str) -> list[Atoms]:
+    """All labelled frames of the stages with these names, in the order of their files."""
+    files = [file for name in names for file in sorted((folder / "frames").glob(f"{name}-*.extxyz"))]
+    return [atoms for file in files if file.stat().st_size for atoms in read_structures(file)]
+
+
+def _quenching_potential(folder: Path, number: int, settings: PretrainingSettings, report: Report) -> Path:
+    """The potential after so many rounds, trained if it is not there."""
+    from nearedge_services.potential.training import train_potential
+
+    path = folder / f"potential-{number}"
+    if (path / CONFIG_FILE).exists():
+        return path
+    frames = read_frames(folder, "first", "hot", *(f"round{k}" for k in range(1, number + 1)))
+    held_out = set(sorted({atoms.info["group"] for atoms in frames})[:: settings.held_out_every])
+    potential, metrics = train_potential(
+        [atoms for atoms in frames if atoms.info["group"] not in held_out],
+        [atoms for atoms in frames if atoms.info["group"] in held_out],
+        settings.potential,
+        settings.seed + number,
+        progress=lambda share, _: report(f"potential {number}", round(100 * share), 100),
+    )
+    potential.save(path)
+    (path / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _train_all(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> None:
+    """The three models, side by side; those that are there stay."""
+    left = [kind for kind in KINDS if not (folder / "models" / kind / CONFIG_FILE).exists()]
+    report("models", len(KINDS) - len(left), len(KINDS))
+    if not left:
+        return
+    with process_pool(min(workers, len(left))) as pool:
+        futures = [pool.submit(train_kind, kind, folder, settings) for kind in left]
+        for done, future in enumerate(futures, start=len(KINDS) - len(left) + 1):
+            future.result()
+            report("models", done, len(KINDS))
+
+
+def networks(frames: Sequence[Atoms]) -> list[Atoms]:
+    """The relaxed networks among labelled frames."""
+    return [atoms for atoms in frames if atoms.info.get("network")]
+
+
+def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
+    """What was made of what, and how good it is: ``pretraining.json``; the training networks beside it."""
+    models = folder / "models"
+    write_structures(folder / NETWORKS_FILE, networks(read_frames(folder, "network")))
+    record = {
+        "settings": settings.model_dump(mode="json"),
+        **LabelledBy.of(oracle_of(settings)).as_record(),
+        "metrics": {
+            kind: json.loads((models / kind / "metrics.json").read_text(encoding="utf-8")) for kind in KINDS
+        },
+        "networks": len(networks(read_frames(folder, "network"))),
+    }
+    text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+    (folder / RECORD_FILE).write_text(text, encoding="utf-8")
+    return record

@@ -1,0 +1,97 @@
+"""What decides how models are made from nothing."""
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from nearedge_services.oracles.seed import SeedSettings
+from nearedge_services.potential.quench import QuenchSettings
+from nearedge_services.potential.settings import PotentialSettings
+
+GOLDEN = 0.6180339887498949
+"""Steps of the golden ratio spread any number of densities evenly."""
+
+Band = tuple[float, float]
+
+MODELS: dict[str, dict[str, Any]] = {
+    "prior": {
+        "n_scalar": 96,
+        "n_vector": 32,
+        "steps": 36_000,
+        "learning_rate": 2e-3,
+        "ema": 0.9995,
+        "spectrum_components": 6,
+    },
+    "surrogate": {"steps": 1000, "noise_aware_steps": 3000},
+    "potential": {"interactions": 2, "correlation": 2, "steps": 2500, "batch_structures": 3},
+}
+"""Settings of the shipped carbon models."""
+
+
+class PretrainingSettings(BaseModel):
+    """Settings of the whole pipeline; the defaults are those of the shipped carbon models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unit: str = "C"
+    """Formula that is repeated in every cell, such as ``C`` or ``SiC``."""
+    density_g_cm3: Band = (1.4, 3.6)
+    """Range of densities, g/cm³."""
+    left_out_g_cm3: tuple[Band, ...] = ((2.15, 2.35), (2.9, 3.1))
+    """Densities (g/cm³) that no training of prior and surrogate sees, to judge them between what they know."""
+    oracle: str = "xtb"
+    oracle_settings: dict[str, Any] = Field(default_factory=dict)
+    seed: int = Field(default=0, ge=0)
+
+    small_atoms: int = Field(default=32, ge=2)
+    """Atoms of the cells from which the potential learns."""
+    first_networks: int = Field(default=28, ge=2)
+    """Classical melt-quenches, relaxed and labelled by the oracle."""
+    first: SeedSettings = SeedSettings(relax_steps=25)
+    hot_networks: int = Field(default=24, ge=0)
+    """Classical quenches whose hot frames are labelled."""
+    hot_frames: int = Field(default=9, ge=1)
+    """Labelled frames of each."""
+    rounds: int = Field(default=2, ge=0)
+    """Times the potential quenches networks, has its mistakes labelled and learns again."""
+    round_networks: int = Field(default=16, ge=2)
+    round_quench: QuenchSettings = QuenchSettings(quench_steps=800, snapshots=7)
+
+    network_atoms: int = Field(default=64, ge=8)
+    """Atoms of the cells from which prior and surrogate learn."""
+    networks: int = Field(default=48, ge=4)
+    network_quench: QuenchSettings = QuenchSettings()
+    polish: SeedSettings = SeedSettings(relax_steps=14, path_frames=2)
+    """Relaxation of every network with the oracle's own method, where the potential still errs."""
+    rattle_a: tuple[float, ...] = (0.05, 0.12)
+    """One labelled copy of every network with displacements of each of these sizes (Å), for the surrogate."""
+    batch: int = Field(default=4, ge=1)
+    """Networks quenched together."""
+    held_out_every: int = Field(default=8, ge=2)
+    """Every so many networks one is kept out of training, to judge the models."""
+
+    potential: PotentialSettings = PotentialSettings(
+        members=1, bootstrap=False, interactions=2, correlation=2, steps=2000, batch_structures=3
+    )
+    """Of the potential that quenches."""
+    models: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(MODELS))
+    """Settings of the final ``prior``, ``surrogate`` and ``potential``."""
+
+    def formula(self, atoms: int) -> str:
+        """Composition of a cell of about so many atoms."""
+        from nearedge_services.structures.composition import parse_composition
+
+        unit = parse_composition(self.unit)
+        repeats = max(round(atoms / unit.size), 1)
+        return "".join(f"{symbol}{count * repeats}" for symbol, count in unit.counts.items())
+
+    def densities(self, count: int, offset: float) -> list[float]:
+        """``count`` densities in g/cm³ that fill the range evenly, in no order."""
+        low, high = self.density_g_cm3
+        shares = (np.arange(count) * GOLDEN + offset) % 1.0
+        return [round(float(low + (high - low) * share), 3) for share in shares]
+
+    def left_out(self, density_g_cm3: float) -> bool:
+        """Whether training must not see this density."""
+        return any(low <= density_g_cm3 <= high for low, high in self.left_out_g_cm3)

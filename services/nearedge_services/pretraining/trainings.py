@@ -1,0 +1,92 @@
+"""The final trainings on everything that was labelled; each runs in a process of its own."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from nearedge_services.pretraining.settings import PretrainingSettings
+
+KINDS = ("prior", "potential", "surrogate")
+"""The longest training first."""
+
+
+def train_kind(kind: str, folder: Path, settings: PretrainingSettings) -> dict[str, float]:
+    """Train one model, write it with its metrics to ``folder/models/<kind>``, and return the metrics."""
+    import torch
+
+    from nearedge_services.pretraining.pipeline import networks, read_frames
+
+    torch.set_num_threads(1)
+    frames = [atoms for atoms in read_frames(folder, "network") if seen(atoms, settings)]
+    train, held_out = split(frames, settings)
+    given = settings.models.get(kind, {})
+    target = folder / "models" / kind
+    progress = _Progress(folder / f"{kind}.progress")
+    if kind == "prior":
+        model, metrics = _prior(networks(train), networks(held_out), given, settings.seed, progress)
+    elif kind == "surrogate":
+        model, metrics = _surrogate(train, held_out, given, settings.seed, progress)
+    else:
+        more = read_frames(folder, "first", "hot", *(f"round{k + 1}" for k in range(settings.rounds)))
+        model, metrics = _potential([*more, *train], held_out, given, settings.seed, progress)
+    text = json.dumps(metrics, indent=1, sort_keys=True) + "\n"
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "metrics.json").write_text(text, encoding="utf-8")
+    model.save(target)  # last: its config says that the training is done
+    return metrics
+
+
+def seen(atoms: Atoms, settings: PretrainingSettings) -> bool:
+    """Whether prior and surrogate may learn from this frame."""
+    return not settings.left_out(float(atoms.info["density_g_cm3"]))
+
+
+def split(frames: Sequence[Atoms], settings: PretrainingSettings) -> tuple[list[Atoms], list[Atoms]]:
+    """Training and held-out frames: whole groups, evenly spread over the densities."""
+    density = {str(atoms.info["group"]): float(atoms.info["density_g_cm3"]) for atoms in frames}
+    ordered = sorted(density, key=lambda group: (density[group], group))
+    chosen = set(ordered[settings.held_out_every // 2 :: settings.held_out_every])
+    train = [atoms for atoms in frames if str(atoms.info["group"]) not in chosen]
+    return train, [atoms for atoms in frames if str(atoms.info["group"]) in chosen]
+
+
+class _Progress:
+    """Writes how far a training is into a small file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, share: float, values: dict[str, Any]) -> None:
+        """Replace the file's text."""
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self.path.write_text(f"{100 * share:.1f} % {losses}\n", encoding="utf-8")
+
+
+def _prior(
+    train: list[Atoms], held_out: list[Atoms], given: dict[str, Any], seed: int, progress: _Progress
+) -> tuple[Any, dict[str, float]]:
+    from nearedge_services.diffusion.settings import PriorSettings
+    from nearedge_services.diffusion.training import train_prior
+
+    return train_prior(train, held_out, PriorSettings(**given), seed, progress=progress)
+
+
+def _surrogate(
+    train: list[Atoms], held_out: list[Atoms], given: dict[str, Any], seed: int, progress: _Progress
+) -> tuple[Any, dict[str, float]]:
+    from nearedge_services.surrogate.settings import SurrogateSettings
+    from nearedge_services.surrogate.training import train_surrogate
+
+    return train_surrogate(train, held_out, SurrogateSettings(**given), seed, progress=progress)
+
+
+def _potential(
+    train: list[Atoms], held_out: list[Atoms], given: dict[str, Any], seed: int, progress: _Progress
+) -> tuple[Any, dict[str, float]]:
+    from nearedge_services.potential.settings import PotentialSettings
+    from nearedge_services.potential.training import train_potential
+
+    return train_potential(train, held_out, PotentialSettings(**given), seed, progress=progress)

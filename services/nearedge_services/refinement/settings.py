@@ -1,0 +1,50 @@
+"""What decides how far a structure is refined."""
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from nearedge_services.structures.langevin import Thermostat
+
+
+class Anneal(BaseModel):
+    """Langevin dynamics between two relaxations, cooling exponentially. Frozen; unknown keys are rejected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(default=200, ge=1)
+    """Steps of the dynamics: 0.4 ps with the default timestep."""
+    start_k: float = Field(default=2000.0, gt=0)
+    """First temperature, K: hot enough to mend bonds, too cold to melt."""
+    end_k: float = Field(default=300.0, gt=0)
+    """Last temperature, K."""
+    thermostat: Thermostat = Thermostat(timestep_fs=2.0)
+
+    def temperatures_k(self) -> npt.NDArray[np.float64]:
+        """Temperature of every step, (steps,) K."""
+        return np.geomspace(self.start_k, self.end_k, self.steps)
+
+
+class RefinementSettings(BaseModel):
+    """Relaxation, anneal, relaxation. Frozen; unknown keys are rejected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first_steps: int = Field(default=40, ge=0)
+    """Steps of the relaxation before the anneal, at most: it takes the worst strain away."""
+    first_fmax_ev_per_a: float = Field(default=1.0, gt=0)
+    """Largest force at which it ends, eV/Å."""
+    anneal: Anneal | None = Anneal()
+    """None: relaxation only."""
+    final_steps: int = Field(default=120, ge=0)
+    """Steps of the relaxation at the end, at most."""
+    final_fmax_ev_per_a: float = Field(default=0.05, gt=0)
+    """Largest force at which it ends, eV/Å."""
+    max_displacement_a: float = Field(default=3.0, gt=0)
+    """A relaxation that moves an atom further has exploded, Å."""
+    spectral_weight_ev: float = Field(default=1.0, ge=0)
+    """Weight of the spectral mismatch beside the energy, eV per unit of ``Surrogate.mismatch``; 0: no bias."""
+    members: int | None = Field(default=1, ge=1)
+    """The first so many networks of the potential; None: all."""
+    atoms_at_once: int = Field(default=256, ge=1)
+    """Atoms refined together, one structure at least."""

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from nearedge_db.errors import UserError
+from nearedge_services.inference.library import library_of, read_library, write_library
+
+
+def labelled(group=None):
+    atoms = bulk("C", "diamond", 3.567, cubic=True)
+    atoms.info["xanes_energies"] = np.linspace(0, 10, 21)
+    atoms.arrays["xanes"] = np.ones((8, 21)) * np.arange(1, 9)[:, None]
+    if group is not None:
+        atoms.info["group"] = group
+    return atoms
+
+
+def test_labelled_structures_become_numbers():
+    library = library_of([labelled("a"), labelled("a"), labelled()], "C")
+    assert library.spectra == pytest.approx(np.full((3, 21), 0.1))
+    assert library.densities_g_cm3 == pytest.approx(np.full(3, 3.51), abs=0.01)
+    assert library.shares.tolist() == [[0, 0, 1]] * 3
+    assert library.groups[0] == library.groups[1] != library.groups[2]
+    assert len(library.subset([2])) == 1
+
+
+def test_a_library_comes_back_from_its_file(tmp_path):
+    library = library_of([labelled("a"), labelled("b")], "C")
+    write_library(tmp_path / "library.npz", library)
+    back = read_library(tmp_path / "library.npz")
+    assert back.grid == library.grid
+    assert back.groups == library.groups
+    assert np.allclose(back.spectra, library.spectra, rtol=1e-6)
+    assert np.array_equal(back.shares, library.shares)
+    assert np.array_equal(back.densities_g_cm3, library.densities_g_cm3)
+
+
+def test_what_is_no_library_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_library(tmp_path / "missing.npz")
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(UserError, match="holds no library"):
+        read_library(tmp_path / "other.npz")
