@@ -45,7 +45,7 @@ weights: setup
 	$(BIN)/nearedge pretrain build/pretrained
 	for kind in prior surrogate potential; do mkdir -p $(WEIGHTS)/$$kind; \
 		cp build/pretrained/models/$$kind/*.json build/pretrained/models/$$kind/weights.safetensors $(WEIGHTS)/$$kind/; done
-	cp build/pretrained/pretraining.json $(WEIGHTS)/
+	cp build/pretrained/pretraining.json build/pretrained/models/*.npz $(WEIGHTS)/
 
 # Writes requirements.lock anew from what pyproject.toml asks for.
 lock:

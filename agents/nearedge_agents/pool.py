@@ -25,6 +25,8 @@ class Work:
     method: str
     args: tuple[Any, ...]
     tag: Any
+    upkeep: bool = False
+    """Done for the machinery, not for the campaign: no time of it counts as busy."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,14 @@ class _Slot:
     work: Work | None = None
     since: float = 0.0
     ref: Any = None
+    is_up: bool = False
+    """Whether the process has answered since it was started: before, nobody knows when the work began."""
+
+    def busy_since(self, mark: float) -> float:
+        """Seconds of work since the mark, for all anybody knows."""
+        if self.work is None or self.work.upkeep or not self.is_up:
+            return 0.0
+        return time.monotonic() - max(self.since, mark)
 
 
 @dataclass
@@ -103,7 +113,8 @@ class Pool:
         work = slot.work
         if work is None:
             raise RuntimeError(f"pool {self.name} has no work behind {ref}")
-        self._usage.busy += time.monotonic() - max(slot.since, self._mark)
+        self._usage.busy += slot.busy_since(self._mark)
+        was_up, slot.is_up = slot.is_up, True
         slot.work = slot.ref = None
         try:
             outcome: Outcome = ray.get(ref)
@@ -112,22 +123,24 @@ class Pool:
             return Done(work, error=cause)
         except RayActorError as error:
             # One that cannot even be made will never work: Ray does not restart it, and neither may the caller.
+            slot.is_up = False
             return Done(work, error=error, lost=not error.actor_init_failed)
         except (NodeDiedError, OutOfMemoryError, WorkerCrashedError) as error:
+            slot.is_up = False
             return Done(work, error=error, lost=True)
         except RayError as error:
             # The answer did not make it here: an error that cannot be unpickled, for example.
             return Done(work, error=error)
         self._usage.cpu += outcome.cpu_seconds
-        self._usage.tasks += 1
+        if not work.upkeep:
+            self._usage.busy += 0.0 if was_up else outcome.seconds
+            self._usage.tasks += 1
         return Done(work, value=outcome.value)
 
     def usage(self) -> Usage:
-        """Time used since the last call of this method, work under way included."""
+        """Time used since the last call of this method, work under way included, the start of a process not."""
         now = time.monotonic()
-        for slot in self._slots:
-            if slot.work is not None:
-                self._usage.busy += now - max(slot.since, self._mark)
+        self._usage.busy += sum(slot.busy_since(self._mark) for slot in self._slots)
         self._usage.capacity = self.size * (now - self._mark)
         report, self._usage, self._mark = self._usage, Usage(), now
         return report

@@ -8,9 +8,11 @@ from typing import Any
 from ase import Atoms
 from sqlalchemy.orm import Session
 
-from nearedge_agents.champions import show_champions
+from nearedge_agents.champions import campaign_tags, show_champions, tidy
 from nearedge_agents.kinds import Kind, make_kind
+from nearedge_agents.sizes import fixed_settings
 from nearedge_agents.worker import LedgerWorker, Write
+from nearedge_db.errors import UserError, one_line
 from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
 from nearedge_db.store import add_model, get_model, labelled_structures, promote
@@ -31,11 +33,19 @@ class TrackingError(RuntimeError):
     retryable = True
 
 
+class StartingModelError(RuntimeError):
+    """The model that a campaign was to start from cannot be used."""
+
+    retryable = False
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained model on disk with its held-out metrics, and whether it beats its parent on the same structures."""
 
     folder: Path
+    settings: dict[str, Any]
+    """Those of the training that were given, and those that the weights it started from fixed."""
     metrics: dict[str, float]
     better: bool
 
@@ -43,32 +53,49 @@ class Trained:
 class Trainer(LedgerWorker):
     """Works on ``train`` tasks."""
 
-    failures = (TrainingDivergedError, TrackingError, OSError)
+    failures = (TrainingDivergedError, StartingModelError, TrackingError, OSError)
 
-    def __init__(self, url: str, tracking_uri: str, experiment: str) -> None:
+    def __init__(self, url: str, tracking_uri: str, experiment: str, run_dir: Path) -> None:
+        """``run_dir`` is where this session has the run directory; folders of models are relative to it."""
         super().__init__(url)
         self.tracking_uri = tracking_uri
         self.experiment = experiment
+        self.run_dir = run_dir
 
     def open_registry(self, campaign_id: int) -> None:
         """Create the MLflow store and the experiment; done once, before several trainers use them at a time.
 
-        Champions that an earlier session crowned without showing them are shown now.
+        What an earlier session left open is closed, and champions that it crowned without showing them are shown.
         """
         self._registry().open()
-        show_champions(self.database, campaign_id, self._registry())
+        tidy(self.database, campaign_id, self._registry(), self.run_dir)
 
-    def settled(self, task: Task) -> None:
-        """The model's row is written: show whoever is champion now."""
-        show_champions(self.database, task.campaign_id or 0, self._registry())
+    def settled(self, task: Task) -> str | None:
+        """The model's row is written: show whoever is champion now, if MLflow lets us."""
+        return self.show_champions(task.campaign_id or 0)
+
+    def show_champions(self, campaign_id: int) -> str | None:
+        """Let MLflow and the links name the champions; returns what went wrong."""
+        try:
+            show_champions(self.database, campaign_id, self._registry(), self.run_dir)
+        except (mlflow_module().exceptions.MlflowException, OSError) as error:
+            return f"{type(error).__name__}: {one_line(error)}"
+        return None
 
     def result(self, task: Task) -> Write:
-        """Train, judge against the parent, save, record; the returned function adds the model row."""
+        """Train, judge against the parent, save, record; the returned function adds the model row.
+
+        A task with ``start`` is not trained: the model is in its folder already.
+        """
         payload = task.payload
         kind = make_kind(payload["model_kind"])
         train, held_out = self._data(task)
-        trained = self._train(kind, payload, train, held_out)
-        registered = self._record(kind, payload, trained)
+        trained = (
+            self._adopt(kind, payload, held_out)
+            if "start" in payload
+            else self._train(kind, payload, train, held_out)
+        )
+        registered = self._record(kind, task, trained, {"n_train": len(train), "n_held_out": len(held_out)})
 
         def write(session: Session, done: Task) -> None:
             model = add_model(
@@ -79,7 +106,7 @@ class Trainer(LedgerWorker):
                 n_train=len(train),
                 n_held_out=len(held_out),
                 metrics=trained.metrics,
-                folder=str(trained.folder),
+                folder=payload["folder"],
                 seed=payload["seed"],
                 parent_id=payload["parent_model_id"],
                 mlflow_run_id=registered.run_id,
@@ -96,37 +123,55 @@ class Trainer(LedgerWorker):
     def _train(
         self, kind: Kind, payload: dict[str, Any], train: list[Atoms], held_out: list[Atoms]
     ) -> Trained:
-        parent = None
+        parent, given = None, dict(payload["settings"])
         if payload["parent_model_id"] is not None:
             with self.database.session() as session:
-                parent = kind.load(Path(get_model(session, payload["parent_model_id"]).folder))
-        settings = kind.settings(**payload["settings"])
+                of_parent = self.run_dir / get_model(session, payload["parent_model_id"]).folder
+            parent = kind.load(of_parent)
+            given |= fixed_settings(kind.name, of_parent)
         try:
-            model, metrics = kind.train(train, held_out, settings, payload["seed"], initial=parent)
+            model, metrics = kind.train(
+                train, held_out, kind.settings(**given), payload["seed"], initial=parent
+            )
         except (FloatingPointError, PotentialError) as error:
             raise TrainingDivergedError(str(error)) from error
-        metrics = {name: float(value) for name, value in metrics.items()}
-        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
-        if broken:
-            raise TrainingDivergedError(f"not finite: {', '.join(broken)}")
+        metrics = _finite(metrics)
         better = True
         if parent is not None:
             before = float(kind.evaluate(parent, held_out)[kind.headline])
             metrics[f"parent_{kind.headline}"] = before
             better = metrics[kind.headline] < before
-        folder = Path(payload["folder"])
+        folder = self.run_dir / payload["folder"]
         model.save(folder)
-        return Trained(folder, metrics, better)
+        return Trained(folder, given, metrics, better)
 
-    def _record(self, kind: Kind, payload: dict[str, Any], trained: Trained) -> RegisteredModel:
+    def _adopt(self, kind: Kind, payload: dict[str, Any], held_out: list[Atoms]) -> Trained:
+        """The model that was put into the folder, judged on the held-out structures."""
+        folder = self.run_dir / payload["folder"]
+        try:
+            metrics = _finite(kind.evaluate(kind.load(folder), held_out))
+            return Trained(folder, fixed_settings(kind.name, folder), metrics, better=True)
+        except UserError as error:
+            raise StartingModelError(str(error)) from error
+
+    def _record(self, kind: Kind, task: Task, trained: Trained, sizes: dict[str, int]) -> RegisteredModel:
+        """An MLflow run; its parameters are all settings of the training, those left at their defaults too."""
+        payload, settings = task.payload, trained.settings
+        if "start" not in payload:
+            settings = kind.settings(**settings).model_dump(mode="json")
         try:
             return self._registry().record_training(
                 kind.name,
                 trained.folder,
-                parameters={**payload["settings"], "seed": payload["seed"]},
+                parameters={**settings, **sizes, "seed": payload["seed"]},
                 metrics=trained.metrics,
                 dataset_hash=payload["dataset_hash"],
-                tags={"campaign": payload["campaign"], "parent_model": str(payload["parent_model_id"])},
+                tags={
+                    "campaign": payload["campaign"],
+                    "parent_model": str(payload["parent_model_id"]),
+                    **payload.get("start", {}),
+                    **campaign_tags(self.database, task.campaign_id or 0),
+                },
             )
         except mlflow_module().exceptions.MlflowException as error:
             raise TrackingError(str(error)) from error
@@ -142,3 +187,12 @@ class Trainer(LedgerWorker):
 
     def _registry(self) -> ModelRegistry:
         return ModelRegistry(self.tracking_uri, self.experiment)
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics as plain numbers. Raises TrainingDivergedError when one is not finite."""
+    metrics = {name: float(value) for name, value in metrics.items()}
+    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if broken:
+        raise TrainingDivergedError(f"not finite: {', '.join(broken)}")
+    return metrics

@@ -27,6 +27,8 @@ class TaskReport:
     task_id: int
     state: TaskState
     error: str | None = None
+    trouble: str | None = None
+    """What went wrong once the result was in the database, and can be tried again."""
 
 
 class LedgerWorker(Agent):
@@ -46,12 +48,12 @@ class LedgerWorker(Agent):
         task = self.ledger.lease(self.owner, task_id=task_id, seconds=LEASE_S)
         if task is None:
             return self._report(task_id)
-        started = time.monotonic()
+        started, trouble = time.monotonic(), None
         try:
             with keep_alive(self.ledger, task, LEASE_S):
                 write = self.result(task)
             if self.ledger.complete(task.id, self.owner, write, time.monotonic() - started):
-                self.settled(task)
+                trouble = self.settled(task)
         except self.failures as error:
             reason = f"{type(error).__name__}: {error}"
             retryable = bool(getattr(error, "retryable", isinstance(error, OSError)))
@@ -59,15 +61,16 @@ class LedgerWorker(Agent):
         except BaseException:
             self.ledger.release(self.owner)
             raise
-        return self._report(task_id)
+        return self._report(task_id, trouble)
 
     def result(self, task: Task) -> Write:
         """Do the work; returns what writes its result rows in the completing transaction."""
         raise NotImplementedError
 
-    def settled(self, task: Task) -> None:
-        """What follows once the result is in the database; by default nothing."""
+    def settled(self, task: Task) -> str | None:
+        """What follows once the result is in the database; returns what went wrong. By default nothing."""
+        return None
 
-    def _report(self, task_id: int) -> TaskReport:
+    def _report(self, task_id: int, trouble: str | None = None) -> TaskReport:
         task = self.ledger.get(task_id)
-        return TaskReport(task.id, task.state, task.last_error)
+        return TaskReport(task.id, task.state, task.last_error, trouble)

@@ -1,4 +1,6 @@
-"""The one exception that a user caused and can mend."""
+"""The one exception that a user caused and can mend, and any other in one line."""
+
+_LONGEST_LINE = 300
 
 
 class UserError(Exception):
@@ -21,3 +23,14 @@ class UserError(Exception):
 
 def _rebuild(what: str, got: object, fix: str) -> UserError:
     return UserError(what, got=got, fix=fix)
+
+
+def one_line(error: BaseException | str) -> str:
+    """The first line of an error that says something, at most 300 characters of it.
+
+    >>> one_line("(sqlite3.OperationalError) database is locked\n[SQL: SELECT …]")
+    '(sqlite3.OperationalError) database is locked'
+    """
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "…"

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError
@@ -13,11 +13,11 @@ _BEATS_PER_LEASE = 3
 
 
 class KeepAlive:
-    """The state of a lease that is being renewed; ``lost`` once another worker may have the task."""
+    """The state of a lease that is being renewed; ``lost`` once somebody else may have it."""
 
-    def __init__(self, ledger: Ledger, task: Task, seconds: float) -> None:
-        self._ledger = ledger
-        self._task = task
+    def __init__(self, renew: Callable[[], bool], seconds: float) -> None:
+        """``renew`` makes the lease last ``seconds`` from now and returns whether it is still ours."""
+        self._renew = renew
         self._seconds = seconds
         self._lost = threading.Event()
         self._stop = threading.Event()
@@ -38,7 +38,7 @@ class KeepAlive:
         while not self._stop.wait(self._seconds / _BEATS_PER_LEASE):
             asked = time.monotonic()
             try:
-                held = self._ledger.heartbeat(self._task.id, self._task.owner or "", self._seconds)
+                held = self._renew()
             except DBAPIError as error:
                 self.last_error = str(error)
                 held = time.monotonic() - last_renewal < self._seconds
@@ -55,8 +55,17 @@ def keep_alive(ledger: Ledger, task: Task, seconds: float) -> Iterator[KeepAlive
 
     Yields an object whose ``lost`` turns true when the lease is gone.
     """
-    state = KeepAlive(ledger, task, seconds)
-    thread = threading.Thread(target=state.beat_until_stopped, name=f"lease-{task.id}", daemon=True)
+    with renewing(
+        lambda: ledger.heartbeat(task.id, task.owner or "", seconds), seconds, f"lease-{task.id}"
+    ) as state:
+        yield state
+
+
+@contextmanager
+def renewing(renew: Callable[[], bool], seconds: float, name: str) -> Iterator[KeepAlive]:
+    """Call ``renew`` three times in ``seconds`` from a thread called ``name`` until the block ends."""
+    state = KeepAlive(renew, seconds)
+    thread = threading.Thread(target=state.beat_until_stopped, name=name, daemon=True)
     thread.start()
     try:
         yield state

@@ -90,6 +90,12 @@ class Campaign(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     stop_reason: Mapped[LongText | None]
+    driver_owner: Mapped[Name | None]
+    """One life of one process, as in :mod:`nearedge_db.driver`; the other columns are its lease."""
+    driver_host: Mapped[Name | None]
+    driver_pid: Mapped[int | None]
+    driver_heartbeat_at: Mapped[datetime | None]
+    driver_expires_at: Mapped[datetime | None]
 
 
 class Structure(Base):

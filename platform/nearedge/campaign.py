@@ -13,14 +13,31 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from nearedge.config import CampaignConfig
+from nearedge.driving import (
+    DriverReplacedError,
+    driving,
+    is_abandoned,
+    refuse_second_driver,
+    shown_state,
+)
 from nearedge.preflight import Checked, check
 from nearedge.rundir import RunDir, only_driver
+from nearedge_agents.champions import CHAMPIONS
+from nearedge_db import driver
 from nearedge_db.database import Database, url_of_run
-from nearedge_db.errors import UserError
+from nearedge_db.errors import UserError, one_line
 from nearedge_db.hashing import content_hash
+from nearedge_db.keepalive import KeepAlive
 from nearedge_db.schema import Campaign, OracleSettings
 from nearedge_db.states import CampaignState
-from nearedge_db.store import add_event, create_campaign, find_campaign, set_campaign_state
+from nearedge_db.store import (
+    add_event,
+    create_campaign,
+    find_campaign,
+    list_models,
+    set_campaign_state,
+)
+from nearedge_services.weights.labels import LabelledBy
 
 EXIT_FINISHED, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
 
@@ -63,16 +80,20 @@ def _run_checked(checked: Checked, console: Console) -> int:
 
 
 def request_stop(run_dir: RunDir, name: str) -> str:
-    """Ask the driver of a campaign to finish what is in flight and stop; returns the campaign's state."""
+    """Ask the driver of a campaign to finish what is in flight and stop; returns the campaign's state for people.
+
+    Where no driver is alive nothing is asked of anybody, and the state says so.
+    """
     database = Database.open(run_dir.database_url, create=False)
     try:
         with database.begin() as session:
             campaign = find_campaign(session, name)
             if campaign is None:
                 raise UserError("no such campaign in this database", got=name, fix="see `nearedge status`")
-            if campaign.state is CampaignState.RUNNING:
+            abandoned = is_abandoned(campaign, driver.holder(campaign, database.now(session)))
+            if campaign.state is CampaignState.RUNNING and not abandoned:
                 set_campaign_state(session, campaign.id, CampaignState.STOPPING, "stop requested")
-            return campaign.state.value
+            return shown_state(campaign.state, abandoned)
     finally:
         database.dispose()
 
@@ -80,10 +101,11 @@ def request_stop(run_dir: RunDir, name: str) -> str:
 def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]:
     """The campaign's row, and whether there is something to do: not when it is finished and `stop` is unchanged.
 
-    It is a new one, or the one of this name if what defines it has not changed.
+    It is a new one, or the one of this name if what defines it has not changed. Where there is something to do this
+    process becomes its driver, and the settings are stored; a finished campaign keeps those it was run with.
 
-    Raises UserError where the stored campaign has another seed, target, material, seeds or oracle, or the target
-    file had another content.
+    Raises UserError where the stored campaign has another seed, target, material, seeds or oracle, the target
+    file had another content, or another driver is at work.
     """
     config = checked.config
     stored = config.model_dump(mode="json", exclude={"dir"})
@@ -108,6 +130,10 @@ def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]
             _check_unchanged(config.name, before, stored)
             _check_same_target(campaign, stored["target"]["file"], record[TARGET_SHA256])
             has_more_to_do = campaign.state is not CampaignState.FINISHED or before["stop"] != stored["stop"]
+        if has_more_to_do:
+            holder = driver.take(session, campaign.id, driver.this_process(), database.now(session))
+            if holder is not None:
+                raise refuse_second_driver(holder, config.name)
             campaign.config_json, campaign.config_hash = record, content_hash(record)
         if session.get(OracleSettings, checked.oracle.settings_hash) is None:
             session.add(
@@ -135,13 +161,25 @@ def _settings_of(campaign: Campaign) -> dict[str, Any]:
 
 def _check_unchanged(name: str, before: dict[str, Any], stored: dict[str, Any]) -> None:
     for key in FIXED:
-        old, new = _lookup(before, key), _lookup(stored, key)
-        if old != new:
+        difference = _difference(key, _lookup(before, key), _lookup(stored, key))
+        if difference is not None:
+            where, old, new = difference
             raise UserError(
-                f"campaign {name!r} exists with another {key}",
+                f"campaign {name!r} exists with another {where}",
                 got=f"{new!r}, it has {old!r}",
                 fix="restore that setting to continue it, or choose another name or --dir",
             )
+
+
+def _difference(key: str, old: Any, new: Any) -> tuple[str, Any, Any] | None:
+    """Name of the first setting at or below ``key`` that differs, with its two values; None where all agree."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return None if old == new else (key, old, new)
+    for name in sorted({*old, *new}):
+        found = _difference(f"{key}.{name}", old.get(name), new.get(name))
+        if found is not None:
+            return found
+    return None
 
 
 def _check_same_target(campaign: Campaign, file: str, sha256: str) -> None:
@@ -163,8 +201,46 @@ def _lookup(settings: dict[str, Any], key: str) -> Any:
 def _conduct(
     checked: Checked, database: Database, campaign: Campaign, tracking_uri: str, console: Console
 ) -> int:
+    """Drive the campaign, and leave its state and why it ended in the database."""
+    from nearedge.conductor.context import CampaignFailedError
+
+    state, reason = CampaignState.FAILED, ""
+    with driving(database, campaign.id) as lease:
+        try:
+            state, reason = _stream(checked, database, campaign, tracking_uri, console, lease)
+        except CampaignFailedError as error:
+            reason = one_line(error)
+            sys.stderr.write(f"error: {reason}\n")
+        except DriverReplacedError as error:
+            sys.stderr.write(f"error: {error}\n")
+        except KeyboardInterrupt:
+            state, reason = CampaignState.STOPPED, "interrupted, labels in flight given up"
+        except UserError as error:
+            reason = str(error)
+            raise
+        except Exception as error:
+            reason = f"the driver broke: {type(error).__name__}: {one_line(error)}"
+            raise
+        finally:
+            with database.begin() as session:
+                if driver.renew(session, campaign.id, driver.this_process(), database.now(session)):
+                    set_campaign_state(session, campaign.id, state, reason)
+    return {CampaignState.FINISHED: EXIT_FINISHED, CampaignState.STOPPED: EXIT_STOPPED}.get(
+        state, EXIT_FAILED
+    )
+
+
+def _stream(
+    checked: Checked,
+    database: Database,
+    campaign: Campaign,
+    tracking_uri: str,
+    console: Console,
+    lease: KeepAlive,
+) -> tuple[CampaignState, str]:
+    """Run the conductor on Ray; returns the state that the campaign is in then, and why."""
     from nearedge.conductor.conductor import Conductor
-    from nearedge.conductor.context import CampaignFailedError, Context
+    from nearedge.conductor.context import Context
     from nearedge.progress import Display
     from nearedge.raycluster import ray_running
     from nearedge.steering import Steering
@@ -173,36 +249,37 @@ def _conduct(
     config = checked.config
     with database.begin() as session:
         set_campaign_state(session, campaign.id, CampaignState.RUNNING)
-    state, reason, status = CampaignState.FAILED, "the driver broke", EXIT_FAILED
-    try:
-        context = Context(
-            config=config,
-            campaign_id=campaign.id,
-            absorber=checked.absorber,
-            spectrum=checked.spectrum,
-            oracle=checked.oracle,
-            database=database,
-            steering=Steering(config, database.url),
-            target=load_target(campaign) or checked.target,
-        )
-        with ray_running(config), Display(config, console) as display:
-            conductor = Conductor(context, checked.starting, tracking_uri)
+        is_new = not list_models(session, campaign.id)
+    if is_new:
+        console.print("\n".join(checked.start.lines()), markup=False, highlight=False)
+    LabelledBy.of(checked.oracle).write(config.run_dir / "models" / CHAMPIONS)
+    context = Context(
+        config=config,
+        campaign_id=campaign.id,
+        absorber=checked.absorber,
+        spectrum=checked.spectrum,
+        oracle=checked.oracle,
+        database=database,
+        steering=Steering(config, database.url),
+        start=checked.start,
+        target=load_target(campaign) or checked.target,
+        is_replaced=lambda: lease.lost,
+    )
+    with ray_running(config), Display(config, console) as display:
+        conductor = Conductor(context, checked.starting, tracking_uri)
+        try:
             with _interruptible(conductor, console):
                 reason, finished = conductor.run(lambda: display.update(conductor))
-        state = CampaignState.FINISHED if finished else CampaignState.STOPPED
-        status = EXIT_FINISHED if finished else EXIT_STOPPED
-        console.print(f"campaign {config.name}: {state.value.lower()} ({reason})")
-        if not finished:
-            console.print("the same command goes on from here; nothing is lost")
-    except CampaignFailedError as error:
-        reason = str(error)
-        sys.stderr.write(f"error: {reason}\n")
-    except KeyboardInterrupt:
-        state, reason, status = CampaignState.STOPPED, "interrupted twice", EXIT_STOPPED
-    finally:
-        with database.begin() as session:
-            set_campaign_state(session, campaign.id, state, reason)
-    return status
+        finally:
+            if conductor.given_up:
+                console.print(
+                    f"labels in flight given up: {conductor.given_up}; going on computes them again"
+                )
+    state = CampaignState.FINISHED if finished else CampaignState.STOPPED
+    console.print(f"campaign {config.name}: {state.value.lower()} ({reason})")
+    if not finished:
+        console.print("the same command goes on from here; nothing that was computed is lost")
+    return state, reason
 
 
 @contextmanager
@@ -214,8 +291,10 @@ def _interruptible(conductor: Any, console: Console) -> Iterator[None]:
         if conductor.interrupted:
             raise KeyboardInterrupt
         conductor.interrupted = True
+        count = conductor.labels_in_flight
         console.print(
-            f"\n{signal.Signals(number).name}: finishing labels in flight; once more to leave at once"
+            f"\n{signal.Signals(number).name}: finishing labels in flight ({count}), however long they take; "
+            "once more to leave at once and give them up"
         )
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

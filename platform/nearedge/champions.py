@@ -19,7 +19,7 @@ def use_version(run_dir: RunDir, kind: str, version: int) -> None:
                 row
                 for campaign in list_campaigns(session)
                 for row in list_models(session, campaign.id, kind)
-                if row.registered_version == version
+                if row.registered_version == version and (run_dir.path / row.folder).is_dir()
             ]
             if not rows:
                 raise UserError(
@@ -29,6 +29,6 @@ def use_version(run_dir: RunDir, kind: str, version: int) -> None:
                 )
             promote(session, rows[-1].id)
             campaign_id = rows[-1].campaign_id
-        show_champions(database, campaign_id, ModelRegistry(run_dir.mlflow_uri, experiment=""))
+        show_champions(database, campaign_id, ModelRegistry(run_dir.mlflow_uri, experiment=""), run_dir.path)
     finally:
         database.dispose()

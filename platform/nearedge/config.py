@@ -109,6 +109,9 @@ def _default_retraining() -> dict[ModelName, int]:
 class ModelsConfig(Section):
     """Settings of the three models, each checked by the model's own settings class."""
 
+    start: Literal["shipped", "nothing"] | Path = "shipped"
+    """Where the first models come from: the program's own where they fit, a training from ``nothing``, or a folder
+    with ``prior/``, ``surrogate/`` and ``potential/``, relative to the folder of the settings file."""
     prior: dict[str, Any] = Field(default_factory=dict)
     surrogate: dict[str, Any] = Field(default_factory=dict)
     potential: dict[str, Any] = Field(default_factory=dict)
@@ -170,6 +173,8 @@ class StopConfig(Section):
     plateau_labels: int | None = Field(None, ge=1)
     """Stop when this many labels in a row brought no better structure."""
     wall_minutes: float | None = Field(None, gt=0)
+    fruitless_generations: int = Field(25, ge=1)
+    """The campaign fails when so many batches in a row have no candidate that passes the gate."""
 
     @property
     def baseline(self) -> int:
@@ -255,9 +260,12 @@ def load_config(path: Path, overrides: list[str] | None = None) -> CampaignConfi
         config = CampaignConfig.model_validate(data)
     except ValidationError as error:
         raise _explain(error, path) from None
-    return config.model_copy(
-        update={"target": _rooted(config.target, path), "seeds": _rooted(config.seeds, path)}
-    )
+    rooted = {
+        "target": _rooted(config.target, path, "file"),
+        "seeds": _rooted(config.seeds, path, "file"),
+        "models": _rooted(config.models, path, "start"),
+    }
+    return config.model_copy(update=rooted)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -312,8 +320,9 @@ def _explain(error: ValidationError, path: Path) -> UserError:
     return UserError(f"bad value for {key!r} in {path}", got=repr(first["input"]), fix=first["msg"])
 
 
-def _rooted(section: S, path: Path) -> S:
-    file = getattr(section, "file", None)
-    if file is None or file.is_absolute():
+def _rooted(section: S, path: Path, key: str) -> S:
+    """The section with its path ``key``, if it is one, taken from the folder of the settings file."""
+    given = getattr(section, key)
+    if not isinstance(given, Path) or given.is_absolute():
         return section
-    return section.model_copy(update={"file": path.parent / file})
+    return section.model_copy(update={key: path.parent / given})

@@ -22,6 +22,12 @@ class Verdict:
         return self.reason is None
 
 
+def first_word(reason: str | None) -> str:
+    """The word that names the kind of a reason: ``contact 0.61 of …`` gives ``contact``."""
+    words = (reason or "").split()
+    return words[0].rstrip(":;,.") if words else "unknown"
+
+
 @dataclass(frozen=True)
 class EnergyReference:
     """Energy per atom of the starting structures against density: a kernel-weighted mean.

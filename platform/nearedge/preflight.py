@@ -12,12 +12,15 @@ from pydantic import BaseModel, ValidationError
 
 from nearedge.acquisition import make_policy
 from nearedge.config import ALIGNMENT_WINDOW_END_EV, MODEL_KINDS, CampaignConfig, TargetConfig
+from nearedge.rayaddress import check_listens
+from nearedge.rundir import MLFLOW_FILE
+from nearedge.starting import Start, choose_start
 from nearedge_agents.kinds import make_kind
 from nearedge_db.errors import UserError
 from nearedge_db.hashing import structure_hash
 from nearedge_services.oracles.base import Oracle
 from nearedge_services.oracles.factory import make_oracle
-from nearedge_services.registry.reachable import check_answers
+from nearedge_services.registry.reachable import check_store
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.spectra.reading import read_spectrum
 from nearedge_services.spectra.spectrum import Spectrum
@@ -48,11 +51,12 @@ class Checked:
     oracle: Oracle
     starting: list[Atoms]
     """The user's own starting structures, if any."""
+    start: Start
+    """The models it starts from."""
 
 
 def check(config: CampaignConfig) -> Checked:
     """Check everything but the database. Raises UserError, one line, for the first thing that is wrong."""
-    check_writable(config.run_dir)
     spectrum = read_spectrum(config.target.file)
     composition = _composition(config)
     elements = set(composition.counts)
@@ -71,9 +75,15 @@ def check(config: CampaignConfig) -> Checked:
     usable = _usable(spectrum, config.target)
     if config.target.align:
         _check_room_to_shift(usable, alignment_window(config.target, oracle.grid))
+    start = choose_start(config, elements, absorber, oracle)
+    if config.ray.address is not None:
+        check_listens(config.ray.address)
     if config.mlflow is not None:
-        check_answers(config.mlflow)
-    return Checked(config, absorber, usable, target, oracle, starting)
+        check_store(config.mlflow)
+    check_writable(config.run_dir)  # late: bad input leaves no directory behind
+    if config.mlflow is None:
+        check_store(f"sqlite:///{config.run_dir.absolute() / MLFLOW_FILE}")
+    return Checked(config, absorber, usable, target, oracle, starting, start)
 
 
 def _composition(config: CampaignConfig) -> Composition:

@@ -80,6 +80,7 @@ def _facts(conductor: "Conductor") -> dict[str, Any]:
         "doing": {name: _doing(pool.under_way, pool.size) for name, pool in conductor.pools.items()},
         "occupancy": {name: totals[name].occupancy if name in totals else 0.0 for name in conductor.pools},
         "waiting": len(conductor.scoring.waiting),
+        "rejected": dict(conductor.scoring.rejected.most_common()),
         "training": conductor.training.under_way,
     }
 
@@ -112,7 +113,13 @@ def _table(name: str, facts: dict[str, Any]) -> Table:
         )
         table.add_row(role, f"{done} of {wanted} labels", numbers)
     table.add_row("candidates waiting", str(facts["waiting"]), "")
+    table.add_row("rejected", _rejections(facts["rejected"]) or "none", "")
     return table
+
+
+def _rejections(rejected: dict[str, int]) -> str:
+    """How many candidates this session rejected, by reason; empty without any."""
+    return ", ".join(f"{reason} {count}" for reason, count in rejected.items())
 
 
 def _line(facts: dict[str, Any]) -> str:
@@ -124,8 +131,10 @@ def _line(facts: dict[str, Any]) -> str:
     busy = ", ".join(
         f"{name} {facts['occupancy'][name]:.0%} ({doing})" for name, doing in facts["doing"].items()
     )
+    rejections = _rejections(facts["rejected"])
+    rejected = f"; rejected: {rejections}" if rejections else ""
     training = f" [{', '.join(facts['training'])}]" if facts["training"] else ""
     return (
         f"{facts['time']}  labels: {labels}; best/median distance per eV: {distances or 'none yet'}; "
-        f"occupancy: {busy}{training}"
+        f"occupancy: {busy}{training}{rejected}"
     )

@@ -9,11 +9,14 @@ from contextlib import contextmanager
 import ray
 
 from nearedge.config import CampaignConfig
+from nearedge_db.errors import UserError, one_line
 
 
 @contextmanager
 def ray_running(config: CampaignConfig) -> Iterator[None]:
     """Connect to Ray, or start it on this machine; disconnects (and stops what it started) at the end.
+
+    Raises UserError when the cluster that was named cannot be used.
 
     A local Ray is told to have room for all pools: on a machine with fewer cores they share them.
     """
@@ -23,8 +26,17 @@ def ray_running(config: CampaignConfig) -> Iterator[None]:
         "log_to_driver": False,
         "namespace": f"nearedge-{config.name}",
     }
+    # it would be told at every start that the token which Ray makes protects the cluster
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     if config.ray.address is not None:
-        ray.init(address=config.ray.address, **options)
+        try:
+            ray.init(address=config.ray.address, **options)
+        except ConnectionError as error:
+            raise UserError(
+                "the Ray cluster of ray.address cannot be used",
+                got=f"{config.ray.address} ({one_line(error)})",
+                fix="start it with `ray start --head`, mend the address, or leave ray.address out",
+            ) from error
     else:
         wanted = math.ceil(sum(pool.size * pool.cpus for pool in config.pools.values()))
         cpus = config.ray.num_cpus or max(os.cpu_count() or 1, wanted)

@@ -16,7 +16,7 @@ def print_summary(summary: CampaignSummary, console: "Console") -> None:
     from rich.text import Text
 
     title = Text(f"{summary.campaign}  ", style="bold")
-    title.append(summary.state.value, style="green" if summary.state.value == "FINISHED" else "yellow")
+    title.append(summary.shown_state, style="green" if summary.state.value == "FINISHED" else "yellow")
     if summary.stop_reason:
         title.append(f"  ({summary.stop_reason})", style="dim")
     console.print(title)
@@ -31,7 +31,7 @@ def print_overview(summaries: Iterable[CampaignSummary], console: "Console") -> 
     for summary in summaries:
         table.add_row(
             summary.campaign,
-            summary.state.value,
+            summary.shown_state,
             f"{summary.labels.guided}/{summary.labels.budget}",
             distance(summary.best_distance),
             number(summary.best_over_seed),
@@ -81,10 +81,10 @@ def _table(*columns: str, title: str | None = None) -> "Table":
 def _progress(summary: CampaignSummary) -> "Table":
     labels = summary.labels
     table = _table("spectral distance (10⁻³ per eV)", "labels", "best", "median")
-    table.add_row("starting structures", str(labels.seed), distance(summary.best_seed_distance), "")
-    table.add_row(
-        "unguided", f"{labels.baseline}/{labels.baseline_budget}", "", distance(summary.unguided_median)
-    )
+    seeds = (distance(summary.best_seed_distance), distance(summary.seed_median))
+    table.add_row("starting structures", str(labels.seed), *seeds)
+    unguided = (distance(summary.best_unguided_distance), distance(summary.unguided_median))
+    table.add_row("unguided", f"{labels.baseline}/{labels.baseline_budget}", *unguided)
     guided = f"{labels.guided}/{labels.budget}"
     table.add_row("guided", guided, distance(summary.best_distance), distance(summary.guided_median))
     table.add_row("guided, last third", "", "", distance(summary.late_median))
@@ -97,7 +97,7 @@ def _progress(summary: CampaignSummary) -> "Table":
 
 
 def _recovered(summary: CampaignSummary) -> "Table":
-    table = _table("best structures", "mean ± spread", "68 % interval")
+    table = _table("best structures", "mean ± spread of the ensemble", "its middle 68 %")
     for name, found in summary.recovered.items():
         interval = f"{found.low:.2f} … {found.high:.2f}"
         table.add_row(PROPERTY_TITLES[name], f"{found.mean:.2f} ± {found.spread:.2f}", interval)

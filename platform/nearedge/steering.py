@@ -11,6 +11,9 @@ from optuna.trial import TrialState, create_trial
 from nearedge.chance import seed_for
 from nearedge.config import CampaignConfig
 
+PREDICTED = "predicted mean of a batch"
+"""Source of a trial whose value no oracle has seen."""
+
 SEARCHED = ("guidance_scale", "spectral_weight_ev")
 """Generation settings that Optuna chooses besides the density."""
 
@@ -31,9 +34,9 @@ class Steering:
     """An Optuna study named like the campaign: minimises the spectral distance over the generation settings.
 
     Trials end in one of two ways: asked ones are told the mean predicted distance of their batch as soon as it is
-    scored; every oracle label adds a trial of its own with the measured distance, whose user attributes tell its
-    source. The starting structures enter as trials that have a density only, so the study knows from the beginning
-    which densities are promising and nothing yet about guidance.
+    scored; every oracle label adds a trial of its own with the measured distance. The user attribute ``source`` tells
+    which of the two a trial is, and of what. The starting structures enter as trials that have a density only, so the
+    study knows from the beginning which densities are promising and nothing yet about guidance.
     """
 
     def __init__(self, config: CampaignConfig, url: str) -> None:
@@ -60,6 +63,7 @@ class Steering:
     def ask(self) -> Settings:
         """The next settings to try."""
         trial = self.study.ask(self.distributions)
+        trial.set_user_attr("source", PREDICTED)
         return Settings(trial.number, **trial.params)
 
     def tell(self, trial_number: int, distance: float) -> None:
@@ -76,16 +80,16 @@ class Steering:
             if trial.number not in known:
                 self.give_up(trial.number)
 
-    def add_measured(self, key: str, parameters: dict[str, float], distance: float, source: str) -> None:
+    def add_measured(self, key: str, parameters: dict[str, float], distance: float, source: str) -> bool:
         """Add a trial measured by the oracle (1/eV) at some or all of the settings.
 
-        ``key`` makes it idempotent. A point outside the searched ranges is left out.
+        ``key`` makes it idempotent. A point outside the searched ranges is left out: Optuna takes none; False then.
         """
         inside = all(
             self.ranges[name][0] <= value <= self.ranges[name][1] for name, value in parameters.items()
         )
         if not inside or key in self._measured():
-            return
+            return inside
         attributes = {"source": source, "key": key}
         self.study.add_trial(
             create_trial(
@@ -96,6 +100,7 @@ class Steering:
             )
         )
         self._measured().add(key)
+        return True
 
     def _measured(self) -> set[str]:
         if self._keys is None:

@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session
 
 from nearedge.config import StopConfig
 from nearedge.costs import Cost, read_cost
+from nearedge.driving import is_abandoned, shown_state
+from nearedge.gate import first_word
 from nearedge.labelled import (
     Labelled,
     Recovered,
@@ -26,6 +28,7 @@ from nearedge.labelled import (
     read_labelled,
     recover,
 )
+from nearedge_db import driver
 from nearedge_db.database import Database
 from nearedge_db.errors import UserError
 from nearedge_db.schema import Campaign, Candidate, Generation, ModelRow, Prediction, TaskRow
@@ -100,11 +103,18 @@ class CampaignSummary:
 
     campaign: str
     state: CampaignState
+    driver: str | None
+    """Process that drives it and is alive, as far as one can know."""
+    abandoned: bool
+    """Whether its state says that it is being driven, and nobody drives it."""
     stop_reason: str | None
     labels: LabelCounts
     best_distance: float | None
     """Best guided structure."""
     best_seed_distance: float | None
+    seed_median: float | None
+    """Median of the starting structures."""
+    best_unguided_distance: float | None
     guided_median: float | None
     late_median: float | None
     """Median of the last third (rounded up) of the guided labels."""
@@ -125,6 +135,11 @@ class CampaignSummary:
     finished_at: datetime | None
 
     @property
+    def shown_state(self) -> str:
+        """The state for people, which tells where the driver is gone."""
+        return shown_state(self.state, self.abandoned)
+
+    @property
     def late_over_unguided(self) -> float | None:
         """Median distance of the late guided labels over that of the unguided baseline."""
         return ratio(self.late_median, self.unguided_median)
@@ -139,10 +154,14 @@ class CampaignSummary:
         return {
             "campaign": self.campaign,
             "state": self.state.value,
+            "driver": self.driver,
+            "abandoned": self.abandoned,
             "stop_reason": self.stop_reason,
             "labels": asdict(self.labels),
             "best_distance": self.best_distance,
             "best_seed_distance": self.best_seed_distance,
+            "seed_median": self.seed_median,
+            "best_unguided_distance": self.best_unguided_distance,
             "guided_median": self.guided_median,
             "late_median": self.late_median,
             "unguided_median": self.unguided_median,
@@ -169,23 +188,33 @@ def summarise(database: Database, campaign_name: str) -> CampaignSummary:
     """Read everything about a campaign. Raises UserError when the database has none of that name."""
     with database.session() as session:
         campaign = require_campaign(session, campaign_name)
-        return summarise_labelled(session, campaign, read_labelled(session, campaign_name))
+        labelled = read_labelled(session, campaign_name)
+        return summarise_labelled(session, campaign, labelled, database.now(session))
 
 
-def summarise_labelled(session: Session, campaign: Campaign, labelled: list[Labelled]) -> CampaignSummary:
+def summarise_labelled(
+    session: Session, campaign: Campaign, labelled: list[Labelled], now: datetime
+) -> CampaignSummary:
     """The summary of a campaign whose labelled structures have been read already."""
-    guided = of_role(labelled, LabelRole.GUIDED)
+    holder = driver.holder(campaign, now)
+    seeds, baseline, guided = (
+        of_role(labelled, role) for role in (LabelRole.SEED, LabelRole.BASELINE, LabelRole.GUIDED)
+    )
     rejected = _rejected(session, campaign.id)
     return CampaignSummary(
         campaign=campaign.name,
         state=campaign.state,
+        driver=None if holder is None else str(holder),
+        abandoned=is_abandoned(campaign, holder),
         stop_reason=campaign.stop_reason,
         labels=_label_counts(session, campaign, labelled),
         best_distance=best_distance(guided),
-        best_seed_distance=best_distance(of_role(labelled, LabelRole.SEED)),
+        best_seed_distance=best_distance(seeds),
+        seed_median=median_distance(seeds),
+        best_unguided_distance=best_distance(baseline),
         guided_median=median_distance(guided),
         late_median=median_distance(late(guided)),
-        unguided_median=median_distance(of_role(labelled, LabelRole.BASELINE)),
+        unguided_median=median_distance(baseline),
         recovered=recover(guided),
         pools=_pools(session, campaign.id),
         cost=read_cost(session, campaign),
@@ -311,9 +340,3 @@ def _rejected(session: Session, campaign_id: int) -> dict[str, int]:
         Candidate.campaign_id == campaign_id, Candidate.state == CandidateState.REJECTED
     )
     return dict(Counter(first_word(reason) for reason in session.scalars(query)).most_common())
-
-
-def first_word(reason: str | None) -> str:
-    """The word that names the kind of a reason: ``contact 0.61 of …`` gives ``contact``."""
-    words = (reason or "").split()
-    return words[0].rstrip(":;,.") if words else "unknown"

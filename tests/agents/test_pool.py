@@ -25,6 +25,8 @@ class Clerk(Agent):
         # Without the base class's import of torch: these actors start in a second.
         if greeting == "broken":
             raise ValueError("cannot be made")
+        if greeting == "late":
+            time.sleep(1.0)
         self.greeting = greeting
 
     def greet(self, name: str) -> str:
@@ -122,6 +124,32 @@ def test_busy_time_is_the_time_with_work(pool):
     assert usage.capacity == pytest.approx(2 * wall, abs=0.05)
     assert usage.tasks == 1
     assert usage.cpu < 0.2
+
+
+def test_the_start_of_a_process_is_not_busy_time():
+    """An actor that takes a second to be made, and works for a fifth of one."""
+    pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, ("late",))
+    pool.start()
+    pool.submit(Work("nap", (0.2,), tag=None))
+    time.sleep(0.5)
+    first = pool.usage()
+    assert answer(pool).error is None
+    second = pool.usage()
+    pool.stop()
+    assert first.busy == 0
+    assert second.busy == pytest.approx(0.2, abs=0.1)
+    assert second.tasks == 1
+
+
+def test_upkeep_is_not_busy_time(pool):
+    ask(pool, "greet", "wake up")
+    pool.usage()
+    pool.submit(Work("nap", (0.4,), tag=None, upkeep=True))
+    time.sleep(0.2)
+    first = pool.usage()
+    answer(pool)
+    second = pool.usage()
+    assert (first.busy, second.busy, second.tasks) == (0, 0, 0)
 
 
 def test_work_under_way_counts_and_is_not_counted_twice(pool):

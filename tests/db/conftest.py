@@ -11,7 +11,10 @@ from nearedge_db import store
 from nearedge_db.database import Database, url_of_run
 
 pytest.register_assert_rewrite(
-    "tests.db.contract_database", "tests.db.contract_ledger", "tests.db.contract_store"
+    "tests.db.contract_database",
+    "tests.db.contract_driver",
+    "tests.db.contract_ledger",
+    "tests.db.contract_store",
 )
 
 _numbers = itertools.count()

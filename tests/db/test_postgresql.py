@@ -2,6 +2,7 @@
 
 import pytest
 from tests.db.contract_database import DocumentationContract, MigrationContract, QueryContract, ViewsContract
+from tests.db.contract_driver import DriverContract
 from tests.db.contract_ledger import LedgerContract
 from tests.db.contract_store import StoreContract
 
@@ -11,7 +12,13 @@ from nearedge_db.query import read_only_query
 
 
 class TestPostgreSQL(
-    LedgerContract, StoreContract, MigrationContract, ViewsContract, QueryContract, DocumentationContract
+    LedgerContract,
+    DriverContract,
+    StoreContract,
+    MigrationContract,
+    ViewsContract,
+    QueryContract,
+    DocumentationContract,
 ):
     """The whole contract on a server."""
 

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 
 import pytest
 from tests.db.contract_database import DocumentationContract, MigrationContract, QueryContract, ViewsContract
+from tests.db.contract_driver import DriverContract
 from tests.db.contract_ledger import LedgerContract
 from tests.db.contract_store import StoreContract
 from tests.db.helpers import add_model
@@ -22,7 +23,13 @@ from nearedge_db.query import read_only_query
 
 
 class TestSQLite(
-    LedgerContract, StoreContract, MigrationContract, ViewsContract, QueryContract, DocumentationContract
+    LedgerContract,
+    DriverContract,
+    StoreContract,
+    MigrationContract,
+    ViewsContract,
+    QueryContract,
+    DocumentationContract,
 ):
     """The whole contract on the embedded back end."""
 

@@ -120,6 +120,9 @@ def test_a_killed_driver_loses_nothing(tmp_path, kind, count):
     driver.kill()
     driver.wait()
     assert rows(tmp_path, "SELECT state FROM campaigns") == [("RUNNING",)]
+    assert status(tmp_path)["abandoned"]
+    stopped = nearedge("stop", "tiny", cwd=tmp_path)
+    assert "RUNNING (no driver: run the same command to continue)" in stopped.stdout
     go_on(tmp_path)
     assert_finished_and_nothing_twice(tmp_path)
     assert_no_orphans(processes)

@@ -27,6 +27,7 @@ SETTINGS: dict[str, Any] = {
         },
     },
     "models": {
+        "start": "nothing",
         "prior": {"steps": 20, "n_scalar": 16, "n_vector": 6, "n_layers": 2},
         "surrogate": {
             "members": 2,

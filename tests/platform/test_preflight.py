@@ -17,6 +17,7 @@ from tests.platform.campaign_files import ENERGIES_EV, intensity, write_config, 
 from nearedge.cli.app import main
 from nearedge.config import TargetConfig, load_config
 from nearedge.preflight import alignment_window, check
+from nearedge.rayaddress import check_listens
 from nearedge_db.database import Database, url_of_run
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.structures.extxyz import write_structures
@@ -27,6 +28,7 @@ def refused(capsys):
     """Runs the command, which must fail cleanly without Ray; returns its one line."""
 
     def run(path: Path, *arguments: str) -> str:
+        before = {entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else set()
         with pytest.raises(SystemExit) as exit_status:
             main(["run", str(path), *arguments])
         assert exit_status.value.code == 2
@@ -35,6 +37,8 @@ def refused(capsys):
         assert lines[0].startswith("error: ")
         assert not ray.is_initialized()
         assert not ray_children()
+        if before:  # and nothing is left behind
+            assert {entry.name for entry in path.parent.iterdir()} == before
         return lines[0]
 
     return run
@@ -201,8 +205,14 @@ def test_a_run_directory_that_cannot_be_written(refused, tmp_path):
 
 def test_a_run_directory_named_like_a_number_is_a_name(tmp_path, refused, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(write_config(tmp_path, target={"file": "none.csv"}), "--dir", "2024")
-    assert (tmp_path / "2024").is_dir()
+    (tmp_path / "2024").mkdir()
+    (tmp_path / "2024" / "mlflow.db").write_text("no database " * 100)
+    assert "2024/mlflow.db" in refused(write_config(tmp_path), "--dir", "2024")
+
+
+def test_bad_input_leaves_no_run_directory_behind(refused, tmp_path):
+    refused(write_config(tmp_path, target={"file": "none.csv"}))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_database_of_a_newer_version(refused, tmp_path):
@@ -314,6 +324,36 @@ def test_a_tracking_server_that_does_not_answer(refused, tmp_path):
     assert "MLflow server does not answer" in line
     assert "secret" not in line
     assert time.monotonic() - started < 20  # importing MLflow on a busy machine included
+
+
+@pytest.mark.parametrize("form", ["{}", "ray://{}"])
+def test_a_ray_cluster_that_does_not_answer(refused, tmp_path, form):
+    """In seconds, not after the two minutes that Ray tries."""
+    started = time.monotonic()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = form.format(f"127.0.0.1:{taken.getsockname()[1]}")
+        line = refused(write_config(tmp_path, ray={"address": address}))
+    assert f"no Ray cluster answers at ray.address; got {address} (Connection refused)" in line
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("address", ["head", "host:port", "http://host:6379", ":6379"])
+def test_an_address_of_ray_that_is_none(refused, tmp_path, address):
+    assert "ray.address is no address" in refused(write_config(tmp_path, ray={"address": address}))
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_an_address_where_somebody_listens_is_fine(address):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        check_listens(address.format(taken.getsockname()[1]))
+
+
+@pytest.mark.parametrize("uri", ["htp://host", "sqlite:///{}/target.csv/mlflow.db"])
+def test_an_mlflow_store_that_cannot_be(refused, tmp_path, uri):
+    assert "MLflow store cannot be used" in refused(write_config(tmp_path, mlflow=uri.format(tmp_path)))
 
 
 def test_a_ray_without_room_for_the_pools(refused, tmp_path):

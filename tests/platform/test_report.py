@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import combinations
 
 import matplotlib as mpl
 import numpy as np
@@ -13,8 +14,17 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from nearedge.cli.report import report
-from nearedge.report import figures, picture, structure_view, tables, words, write_png, write_report
-from nearedge.report.data import read_report
+from nearedge.report import (
+    agreement,
+    figures,
+    picture,
+    structure_view,
+    tables,
+    words,
+    write_png,
+    write_report,
+)
+from nearedge.report.data import LEAST_PAIRS, Curve, LikeSpread, like_spread, read_report
 from nearedge.report.page import render
 from nearedge_db.errors import UserError
 from nearedge_db.states import CampaignState, LabelRole
@@ -153,22 +163,96 @@ def test_alignment_is_told_with_its_numbers(data, page):
     assert "subtracted from every measured energy" in text
     assert "multiplied by 0.041" in text
     assert "6.20" in text
-    # best 0.008 over theory spread 0.0062
-    assert "1.3 times the typical distance" in text
-    assert "no structure found explains the experiment" in text
+    assert "no background was subtracted" in text
+    assert "nothing else" not in text.lower()
+
+
+def said(data, **changes) -> str:
+    return " ".join(agreement.agreement(replace(data, **changes)))
 
 
 @pytest.mark.parametrize(
     ("spread", "verdict"),
-    [(0.02, "the structure explains the experiment"), (0.01, "tendencies"), (0.004, "Do not read")],
+    [
+        (0.0081, "the structure explains the experiment as well as another network of its kind would"),
+        (0.0041, "tendencies"),
+        (0.0039, "no structure found accounts for the experiment"),
+    ],
 )
-def test_verdict_follows_the_numbers(data, spread, verdict):
-    sentences = words.agreement(replace(data, alignment={**ALIGNMENT, "theory_spread": spread}))
-    assert verdict in " ".join(sentences)
+def test_verdict_follows_the_distance_of_networks_of_like_density(data, spread, verdict):
+    """The best is 0.008; what structures of any density differ by has no part in it."""
+    text = said(data, like_spread=LikeSpread(spread, 9), alignment={**ALIGNMENT, "theory_spread": 0.05})
+    assert verdict in text
+    assert f"{0.008 / spread:.1f} times" in text
+
+
+def test_without_starting_structures_of_like_density_nothing_is_claimed(data):
+    text = said(data, like_spread=LikeSpread(None, 2))
+    assert "only 2 pairs" in text
+    assert "cannot be said" in text
+    assert "explains the experiment as" not in text
+
+
+@pytest.mark.parametrize("rival", ["best_seed_distance", "best_unguided_distance"])
+def test_a_find_no_better_than_what_was_there_explains_nothing(data, rival):
+    summary = replace(data.summary, **{rival: data.summary.best_distance})
+    text = said(data, summary=summary, like_spread=LikeSpread(0.05, 9))
+    assert "the search gained nothing" in text
+    assert "explains" not in text
+
+
+def test_background_and_range_of_the_settings_are_told(data):
+    target = {"file": "film.csv", "pre_edge_ev": [271.0, 280.0], "energy_range_ev": [270.0, 320.0]}
+    provenance = replace(data.provenance, config={**data.provenance.config, "target": target})
+    text = said(data, provenance=provenance)
+    assert "only 270 to 320 eV of the file were used" in text
+    assert "the mean of 271 to 280 eV was subtracted as background" in text
+
+
+def test_the_history_of_the_target_is_printed(data):
+    done = ("read 400 points", "constant background of 271 … 280 eV removed", "shifted by -284.1 eV")
+    assert "; ".join(done) in "".join(Page(render(replace(data, history=done))).text)
+    assert agreement.steps(replace(data, history=())) is None
+
+
+def test_like_spread_takes_independent_pairs_of_like_density_only(tmp_path):
+    """Spectra on one line: the distance of two is the difference of their distances."""
+    database = make_campaign(tmp_path, Plan(seeds=[0.02 + 0.0015 * k for k in range(12)]))
+    data = read_report(database, "demo")
+    database.dispose()
+    seeds = data.role(LabelRole.SEED)
+    expected = [
+        abs(a.spectral_distance - b.spectral_distance)
+        for a, b in combinations(seeds, 2)
+        if abs(a.density_g_cm3 - b.density_g_cm3) < 0.025 * (a.density_g_cm3 + b.density_g_cm3)
+    ]
+    assert LEAST_PAIRS <= len(expected) < 12 * 11 / 2
+    assert data.like_spread.pairs == len(expected)
+    assert data.like_spread.median == pytest.approx(np.median(expected), rel=1e-3)
+    assert data.like_spread.median < data.seed_spread
+
+
+def test_frames_of_one_network_are_no_independent_pair(data):
+    curves = [Curve(one, data.target.intensity) for one in data.role(LabelRole.SEED)]
+    one_group = {one.structure_id: "the same" for one in data.role(LabelRole.SEED)}
+    assert like_spread(data.target, curves, one_group).pairs == 0
+
+
+def test_the_spread_is_called_what_it_is(page):
+    text = " ".join("".join(page.text).split())
+    assert "not intervals that cover the truth with a known probability" in text
 
 
 def test_a_target_on_the_oracles_axis_has_no_alignment_section(data):
-    assert words.agreement(replace(data, alignment=None)) == []
+    assert agreement.agreement(replace(data, alignment=None)) == []
+
+
+def test_an_unguided_structure_that_is_nearer_is_said(data):
+    nearer = replace(data.summary, best_unguided_distance=0.007)
+    assert "best of the unguided ones, 7.00, is as near" in " ".join(
+        words.found(replace(data, summary=nearer))
+    )
+    assert "best of the unguided ones" not in " ".join(words.found(data))
 
 
 def test_worse_than_the_baseline_is_said(data):

@@ -88,6 +88,12 @@ def test_the_tables_show_the_ratios(run_dir):
     assert "failed for good" in text
 
 
+def test_the_tables_leave_no_distance_out(run_dir):
+    lines = {line.split()[0]: line for line in _printed(run_dir.open_database()).splitlines() if line.split()}
+    assert lines["starting"].split()[-3:] == ["6", "20.00", "29.00"]
+    assert lines["unguided"].split()[-3:] == ["3/3", "22.00", "26.00"]
+
+
 def test_markup_in_a_reason_is_shown_as_it_is(tmp_path):
     database = make_campaign(tmp_path, Plan(stop_reason="[red]odd[/red]", state=CampaignState.STOPPED))
     assert "[red]odd[/red]" in _printed(database)

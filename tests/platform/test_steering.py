@@ -6,7 +6,7 @@ from optuna.trial import TrialState
 from sqlalchemy import inspect
 
 from nearedge.config import CampaignConfig
-from nearedge.steering import Steering
+from nearedge.steering import PREDICTED, Steering
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.store import create_campaign, find_campaign
 
@@ -77,8 +77,17 @@ def test_a_measured_trial_is_added_once(database):
 @pytest.mark.parametrize(("density", "guidance"), [(1.9, 1.0), (3.1, 1.0), (2.5, 8.5), (2.5, -0.1)])
 def test_what_lies_outside_the_ranges_is_left_out(database, density, guidance):
     steering = Steering(CONFIG, database.url)
-    steering.add_measured("k", at(density, guidance), 0.01, "guided")
+    assert not steering.add_measured("k", at(density, guidance), 0.01, "guided")
     assert steering.study.get_trials() == []
+
+
+def test_predicted_and_measured_trials_are_told_apart(database):
+    steering = Steering(CONFIG, database.url)
+    steering.tell(steering.ask().trial_number, 0.02)
+    for _ in range(2):
+        assert steering.add_measured("k", at(2.5, 1.0), 0.01, "guided")
+    sources = [trial.user_attrs["source"] for trial in steering.study.get_trials()]
+    assert sources == [PREDICTED, "guided"]
 
 
 def test_an_unguided_structure_tells_about_the_density_alone(database):

@@ -5,8 +5,9 @@ import json
 import pytest
 from tests.platform.synthetic_campaign import Plan, make_campaign, make_empty_campaign
 
+from nearedge.gate import first_word
 from nearedge.labelled import late, recover
-from nearedge.summary import HEADLINES, first_word, summarise
+from nearedge.summary import HEADLINES, summarise
 from nearedge_db.errors import UserError
 from nearedge_db.states import CampaignState
 
@@ -24,6 +25,8 @@ def test_ratios_are_those_of_the_medians_and_minima(summary):
     assert summary.late_over_unguided == pytest.approx(9 / 26)
     assert (summary.best_distance, summary.best_seed_distance) == pytest.approx((0.008, 0.020))
     assert summary.best_over_seed == pytest.approx(0.4)
+    assert summary.best_unguided_distance == pytest.approx(0.022)
+    assert summary.seed_median == pytest.approx(0.029)
 
 
 def test_late_is_the_last_third_rounded_up():

@@ -1,5 +1,6 @@
 """Puts pools, stages and the stopping rule together and runs the loop."""
 
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -7,14 +8,16 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from nearedge.conductor.context import Context
+from nearedge.conductor.context import CampaignFailedError, Context
 from nearedge.conductor.labelling import Labelling
 from nearedge.conductor.loop import Loop
 from nearedge.conductor.proposing import Proposing
 from nearedge.conductor.scoring import Scoring
 from nearedge.conductor.seeding import Seeding
+from nearedge.conductor.tidying import tidy_registry
 from nearedge.conductor.training import Training
 from nearedge.config import PoolName
+from nearedge.driving import DriverReplacedError
 from nearedge.stopping import Standing, reason_to_stop
 from nearedge_agents.agent import Agent
 from nearedge_agents.generator import Generator
@@ -29,7 +32,12 @@ ACCOUNT_EVERY_S = 3.0
 """How often pool usage is written and a stop request is looked for."""
 
 GRACE_S = 60.0
-"""How long the end waits for labels under way; what is not done by then goes back to the ledger."""
+"""How long a campaign whose time is up waits for labels under way; the rest goes back to the ledger.
+
+One that was interrupted or asked to stop waits as long as they take."""
+
+OPENING_S = 20.0
+"""How long the end waits for the MLflow store to be opened: that is not to be cut short."""
 
 
 @dataclass
@@ -42,6 +50,12 @@ class Conductor:
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     interrupted: bool = False
     """Set by the signal handler: stop as if asked to."""
+    given_up: int = 0
+    """Labels under way that the end did not wait for."""
+    tidy_registry: Callable[[Context, str], None] = tidy_registry
+    """Puts MLflow in order where a training was cut short; given the tracking URI."""
+    _in_a_hurry: bool = False
+    """Leave without that: the next session does it."""
 
     def __post_init__(self) -> None:
         context = self.context
@@ -69,18 +83,24 @@ class Conductor:
             loop = Loop(self.pools, stages, self._reason, lambda: self._tick(on_tick))
             reason = loop.run()
             finished = not (self.interrupted or self._stop_requested)
-            loop.drain(GRACE_S, ("labeler",))
+            loop.drain(GRACE_S if finished else math.inf, lambda pool, _: pool == "labeler")
+            loop.drain(OPENING_S, lambda _, work: work.method == "open_registry")
             if finished:
                 self._close()
             return reason, finished
+        except CampaignFailedError:
+            self._close()
+            raise
+        except KeyboardInterrupt:
+            self._in_a_hurry = True
+            raise
         finally:
-            self._account()
-            given = [
-                work.tag for pool in self.pools.values() for work in pool.under_way if work.method == "work"
-            ]
-            for pool in self.pools.values():
-                pool.stop()
-            self._release(given)
+            self._leave()
+
+    @property
+    def labels_in_flight(self) -> int:
+        """Labels and starting structures that the labelers have."""
+        return len(self.pools["labeler"].under_way)
 
     def standing(self) -> Standing:
         """Where the campaign is, for the stopping rule and the display."""
@@ -114,7 +134,7 @@ class Conductor:
         return limit is not None and self.seconds / 60 >= limit
 
     def _close(self) -> None:
-        """A finished campaign has no use for models being trained, batches being made, settings being tried.
+        """A campaign that has ended has no use for models being trained, batches being made, settings being tried.
 
         Going on submits trainings anew and asks for new settings; candidates that wait go on waiting.
         """
@@ -125,6 +145,21 @@ class Conductor:
             close_generations(session, context.campaign_id)
         context.steering.give_up_orphans(set())
 
+    def _leave(self) -> None:
+        """Stop the actors and give their tasks back, unless another driver has the campaign now."""
+        self.given_up = self.labels_in_flight
+        given = [work.tag for pool in self.pools.values() for work in pool.under_way if work.method == "work"]
+        if self.context.is_replaced():
+            given, self._in_a_hurry = [], True
+        else:
+            self._account()
+        training = bool(self.pools["trainer"].under_way)
+        for pool in self.pools.values():
+            pool.stop()
+        self._release(given)
+        if (training or self.training.champions_unshown) and not self._in_a_hurry:
+            self.tidy_registry(self.context, self.tracking_uri)
+
     def _release(self, task_ids: list[int]) -> None:
         """Give the tasks of the killed actors back: nobody has to wait for their leases, no attempt is spent."""
         for task_id in task_ids:
@@ -133,6 +168,10 @@ class Conductor:
                 self.context.ledger.release(task.owner)
 
     def _tick(self, on_tick: Callable[[], None]) -> None:
+        if self.context.is_replaced():
+            raise DriverReplacedError(
+                f"another driver has taken campaign {self.context.config.name!r} over: this one leaves"
+            )
         if time.monotonic() - self._accounted >= ACCOUNT_EVERY_S:
             self._account()
             with self.context.database.session() as session:
@@ -208,7 +247,7 @@ class Conductor:
             "generator": (Generator, ()),
             "scorer": (Scorer, ()),
             "labeler": (Labeler, oracle),
-            "trainer": (Trainer, (url, self.tracking_uri, config.name)),
+            "trainer": (Trainer, (url, self.tracking_uri, config.name, config.run_dir.absolute())),
         }
         actor_class, args = made_of[name]
         return Pool(name, actor_class, settings.size, options, args)

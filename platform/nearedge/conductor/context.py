@@ -3,6 +3,7 @@
 Nothing here is the only copy: all of it is read back from the database when a campaign is continued.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from nearedge.config import MODEL_KINDS, CampaignConfig
 from nearedge.gate import EnergyReference
+from nearedge.starting import Start
 from nearedge.steering import Steering
 from nearedge_agents.models import ModelFiles
 from nearedge_db.database import Database
@@ -37,6 +39,8 @@ class Context:
     oracle: Oracle
     database: Database
     steering: Steering
+    start: Start = field(default_factory=Start)
+    """Models to start from; a kind without one is trained from nothing."""
     target: Target | None = None
     energy_reference: EnergyReference | None = None
     champions: dict[str, ModelFiles] = field(default_factory=dict)
@@ -45,6 +49,8 @@ class Context:
     best_distance: float = float("inf")
     """Best oracle-computed spectral distance so far, starting structures included, 1/eV."""
 
+    is_replaced: Callable[[], bool] = lambda: False
+    """Whether another driver has taken the campaign over."""
     labels_settled: int = 0
     """Labels put to use in this session: tells the training stage when to look again."""
     worst_distance: float = float("nan")
@@ -76,7 +82,7 @@ class Context:
         for kind, row in rows.items():
             held = self.champions.get(kind)
             if row is not None and (held is None or held.model_id != row.id):
-                self.champions[kind] = ModelFiles.read(kind, row.id, Path(row.folder))
+                self.champions[kind] = ModelFiles.read(kind, row.id, self.run_dir / row.folder)
                 changed.append(kind)
         return changed
 

@@ -207,15 +207,16 @@ class Labelling:
             set_candidate_state(session, candidate_id, CandidateState.LABELLED)
             generation = session.get_one(Generation, session.get_one(Candidate, candidate_id).generation_id)
         context.labels_settled += 1
-        self._tell(structure, generation, distance)
+        if not self._tell(structure, generation, distance):
+            context.event("label outside the searched ranges", structure_id=structure.id)
         self._recount()
 
-    def _tell(self, structure: Structure, generation: Generation, distance: float) -> None:
-        """Tell Optuna what was measured; an unguided sample says something about its density only."""
+    def _tell(self, structure: Structure, generation: Generation, distance: float) -> bool:
+        """Tell Optuna what was measured, if it can take it; an unguided sample tells of its density only."""
         parameters = {"density_g_cm3": structure.density_g_cm3}
         if generation.role is GenerationRole.GUIDED:
             parameters |= {name: generation.settings_json[name] for name in SEARCHED}
-        self.context.steering.add_measured(structure.hash, parameters, distance, generation.role.value)
+        return self.context.steering.add_measured(structure.hash, parameters, distance, generation.role.value)
 
     def _give_up(self, task: Task) -> None:
         _, candidate_id = self._role.pop(task.id)

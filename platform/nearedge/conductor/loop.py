@@ -36,10 +36,10 @@ class Loop:
                 time.sleep(TICK_S)
             self.on_tick()
 
-    def drain(self, seconds: float, pools: Sequence[str]) -> bool:
-        """Wait up to ``seconds`` for the work under way in ``pools``; True when none is left."""
+    def drain(self, seconds: float, wanted: Callable[[str, Work], bool]) -> bool:
+        """Wait up to ``seconds`` for the work under way that is ``wanted`` (pool, work); True when none is left."""
         deadline = time.monotonic() + seconds
-        while any(self.pools[name].refs for name in pools):
+        while any(wanted(name, work) for name, pool in self.pools.items() for work in pool.under_way):
             if time.monotonic() > deadline:
                 return False
             self._collect(TICK_S)

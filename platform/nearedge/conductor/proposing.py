@@ -64,8 +64,9 @@ class Proposing:
             generations = list_generations(session, self.context.campaign_id)
         self._again.extend(g for g in generations if g.state is GenerationState.OPEN)
         self._steered = any(g.role is GenerationRole.GUIDED for g in generations)
+        # One whose batch is scored or closed was cut short before Optuna was told: it stays open for nobody.
         self.context.steering.give_up_orphans(
-            {g.trial_number for g in generations if g.trial_number is not None}
+            {g.trial_number for g in self._again if g.trial_number is not None}
         )
 
     def structures_under_way(self, role: GenerationRole) -> int:

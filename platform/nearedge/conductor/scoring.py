@@ -1,6 +1,7 @@
 """The scoring stage: relax, predict, gate; and predict again for what waits when a better model comes."""
 
 import statistics
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,10 +10,10 @@ from ase import Atoms
 from sqlalchemy.orm import Session
 
 from nearedge.chance import is_held_out
-from nearedge.conductor.context import Context
+from nearedge.conductor.context import CampaignFailedError, Context
 from nearedge.conductor.proposing import Batch, Proposing
 from nearedge.conductor.training import Training
-from nearedge.gate import Measures, Verdict, judge
+from nearedge.gate import Measures, Verdict, first_word, judge
 from nearedge_agents.pool import Done, Work
 from nearedge_agents.scorer import Broken, Judging, Prediction, Relaxing, Scored
 from nearedge_db.schema import Candidate
@@ -65,8 +66,12 @@ class Scoring:
     waiting: dict[int, Waiting] = field(default_factory=dict)
     scored_guided: int = 0
     """Guided candidates scored so far, rejected ones included."""
+    rejected: Counter[str] = field(default_factory=Counter)
+    """First word of the reason -> how many candidates were rejected for it in this session."""
+    _fruitless: int = 0
+    """Batches in a row of which no candidate passed."""
+    _latest_reason: dict[str, str] = field(default_factory=dict)
     _under_way: dict[int, Batch] = field(default_factory=dict)
-    _models: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def start(self) -> None:
         """Take up the candidates that were waiting when the campaign stopped."""
@@ -169,10 +174,28 @@ class Scoring:
                 )
             set_generation_state(session, batch.generation.id, GenerationState.SCORED)
         self.waiting.update({entry.candidate_id: entry for entry in passed})
+        self._ask_again_if_outdated(judging)
         if batch.guided:
             self.scored_guided += len(results)
             if batch.generation.trial_number is not None:
                 self.context.steering.tell(batch.generation.trial_number, statistics.fmean(distances))
+        self._fruitless = 0 if passed else self._fruitless + 1
+        if self._fruitless >= self.context.config.stop.fruitless_generations and not self.waiting:
+            raise CampaignFailedError(self._why_fruitless())
+
+    def _ask_again_if_outdated(self, judging: Judging) -> None:
+        """A batch that was scored while a better model arrived is predicted again, with all that waits."""
+        for held in (judging.surrogate, judging.potential):
+            if self.context.champions[held.kind].model_id != held.model_id:
+                self.training.new_champions.append(held.kind)
+
+    def _why_fruitless(self) -> str:
+        word, count = self.rejected.most_common(1)[0]
+        return (
+            f"{self._fruitless} batches in a row had no candidate that passed the gate; of "
+            f"{self.rejected.total()} rejections {count} were for: {word} (the latest: {self._latest_reason[word]}); "
+            "see `gate` in the settings"
+        )
 
     def _candidate(
         self,
@@ -210,6 +233,10 @@ class Scoring:
             relax_rms_displacement_a=None if scored is None else scored.rms_displacement_a,
             shortest_contact_a=None if scored is None else scored.shortest_contact_a,
         )
+        if verdict.reason is not None:
+            word = first_word(verdict.reason)
+            self.rejected[word] += 1
+            self._latest_reason[word] = verdict.reason
         if scored is None or candidate.state is not CandidateState.WAITING:
             return None
         return Waiting(

@@ -53,14 +53,19 @@ class Seeding:
         return len(self._tasks)
 
     def start(self) -> None:
-        """Enter all tasks into the ledger; those finished before are taken as they are."""
+        """Enter all tasks into the ledger; those done before are taken as they are.
+
+        Those that failed for good are tried again: continuing the campaign is asking to.
+        """
         tasks = self._own_structures() if self.starting else self._melt_quenches()
         for task in tasks:
             self._tasks[task.id] = task
             if task.state is TaskState.DONE:
                 self._settle(task)
-            elif not task.state.is_finished():
-                self._queue.add(task.id)
+                continue
+            if task.state is TaskState.QUARANTINED:
+                self.context.ledger.reopen(task.id)
+            self._queue.add(task.id)
         self._finish_if_done()
 
     def offer(self) -> Work | None:
@@ -220,16 +225,18 @@ class Seeding:
         energies = np.array([atoms.info["REF_energy"] / len(atoms) for atoms in seeds])
         context.energy_reference = EnergyReference(densities, energies)
         context.known.extend(fingerprint(atoms) for atoms in seeds)
-        distances = []
+        distances, outside = [], 0
         for atoms, density in zip(seeds, densities, strict=True):
             mean = cell_mean(atoms.arrays["xanes"], atoms.numbers, context.absorber, context.oracle.grid)
             distances.append(float(target.distance(mean)))
-            context.steering.add_measured(
+            outside += not context.steering.add_measured(
                 atoms.info["structure_hash"],
                 {"density_g_cm3": float(density)},
                 distances[-1],
                 "starting structure",
             )
+        if outside:
+            context.event("starting structures outside the searched range", count=outside)
         context.best_distance = min(context.best_distance, *distances)
         context.worst_distance = max(distances)
         context.event("seed distances", best=min(distances), median=statistics.median(distances))

@@ -1,16 +1,27 @@
 """The training stage: the three models at first, and again when enough new labels have come."""
 
+import math
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from nearedge.chance import seed_for
 from nearedge.conductor.context import CampaignFailedError, Context
 from nearedge.conductor.seeding import Seeding
 from nearedge.conductor.tasks import TaskQueue
 from nearedge.config import MODEL_KINDS, ModelName
+from nearedge.starting import REFINING, StartingModel
 from nearedge_agents.pool import Done, Work
+from nearedge_db.errors import one_line
 from nearedge_db.hashing import dataset_hash, task_identity
 from nearedge_db.states import StructureOrigin, TaskKind, TaskState
 from nearedge_db.store import labelled_hashes, list_models
+
+SHOW_AGAIN_S = 60.0
+"""How long to wait after MLflow has not taken the champions."""
+
+STARTING = (StructureOrigin.SEED, StructureOrigin.SEED_PATH, StructureOrigin.SEED_RATTLED)
 
 
 @dataclass
@@ -25,7 +36,11 @@ class Training:
     _kind_of: dict[int, str] = field(default_factory=dict)
     _frames_at: dict[str, int] = field(default_factory=dict)
     """Per kind, how many labelled structures its last training (finished or not) saw."""
+    _refined: set[str] = field(default_factory=set)
+    """Kinds whose first model was not trained here: it saw none of the campaign's structures."""
     _registry: str = "closed"
+    _show_again_at: float | None = None
+    """When MLflow is to be told of the champions again, where it did not take it."""
     _looked_at: int = -1
     """How many labels there were when it was last asked whether a training is due."""
     new_champions: list[str] = field(default_factory=list)
@@ -42,19 +57,29 @@ class Training:
             for model in list_models(session, context.campaign_id):
                 seen = model.n_train + model.n_held_out
                 self._frames_at[model.kind] = max(self._frames_at.get(model.kind, 0), seen)
+                if not model.n_train:
+                    self._refined.add(model.kind)
 
     @property
     def under_way(self) -> list[str]:
         """Kinds that are queued or being trained."""
         return list(self._kind_of.values())
 
+    @property
+    def champions_unshown(self) -> bool:
+        """Whether MLflow has not taken who is champion now."""
+        return self._show_again_at is not None
+
     def offer(self) -> Work | None:
         """Open the registry once; then whatever training is due."""
         if self._registry == "closed":
             self._registry = "opening"
-            return Work("open_registry", (self.context.campaign_id,), tag="registry")
+            return Work("open_registry", (self.context.campaign_id,), tag="registry", upkeep=True)
         if self._registry != "open" or not self.seeding.complete:
             return None
+        if self._show_again_at is not None and time.monotonic() >= self._show_again_at:
+            self._show_again_at = math.inf
+            return Work("show_champions", (self.context.campaign_id,), tag="champions", upkeep=True)
         if self._looked_at != self.context.labels_settled:
             self._looked_at = self.context.labels_settled
             self._submit_due()
@@ -63,77 +88,115 @@ class Training:
     def accept(self, done: Done) -> None:
         """Notice a new champion; a first training that fails ends the campaign, a later one does not."""
         if done.work.tag == "registry":
-            if done.lost:
-                self._registry = "closed"
-                return
-            if done.error is not None:
-                raise CampaignFailedError(f"the MLflow store cannot be opened: {done.error}")
-            self._registry = "open"
+            self._opened(done)
+            return
+        if done.work.tag == "champions":
+            self._shown(None if done.error is None else one_line(done.error), done.value)
             return
         report = self._queue.accept(done)
         if report is None:
             return
         kind = self._kind_of.pop(report.task_id)
         self._looked_at = -1
+        if report.trouble is not None:
+            self._shown(report.trouble)
         if report.state is TaskState.DONE:
             payload = self.context.ledger.get(report.task_id).payload
-            self.context.event(
-                "trained", kind=kind, model_id=payload["model_id"], promoted=payload["promoted"]
-            )
+            facts = {"promoted": payload["promoted"], **payload.get("start", {})}
+            what = "started from" if "start" in payload else "trained"
+            self.context.event(what, kind=kind, model_id=payload["model_id"], **facts)
             self.new_champions.extend(self.context.refresh_champions())
             return
         self.context.event("training failed", kind=kind, error=report.error)
         if kind not in self.context.champions:
-            raise CampaignFailedError(f"the first training of the {kind} failed: {report.error}")
+            first = "the {} to start from" if kind in self._refined else "the first training of the {}"
+            raise CampaignFailedError(f"{first.format(kind)} failed: {one_line(report.error or '')}")
+
+    def _opened(self, done: Done) -> None:
+        if done.error is not None and not done.lost:
+            raise CampaignFailedError(f"the MLflow store cannot be opened: {one_line(done.error)}")
+        self._registry = "closed" if done.lost else "open"
+
+    def _shown(self, *troubles: str | None) -> None:
+        """Champions are the database's: where MLflow does not take them the campaign goes on, and asks again."""
+        said = [trouble for trouble in troubles if trouble is not None]
+        self._show_again_at = time.monotonic() + SHOW_AGAIN_S if said else None
+        if said:
+            self.context.event("champions not shown", error=said[0])
 
     def _submit_due(self) -> None:
         due = [kind for kind in MODEL_KINDS if kind not in self._kind_of.values() and self._is_due(kind)]
         if not due:
             return
-        train, held_out = self._data()
+        train, held_out, starting = self._data()
         for kind in due:
-            if self._trigger(kind, len(train) + len(held_out)):
+            if self._trigger(kind, len(train) + len(held_out), starting):
                 self._submit(kind, train, held_out)
 
     def _is_due(self, kind: str) -> bool:
         """Cheap look: never trained, or trained again at all in this campaign."""
         return kind not in self._frames_at or kind in self.context.config.models.retrain_every
 
-    def _trigger(self, kind: ModelName, frames: int) -> bool:
+    def _trigger(self, kind: ModelName, frames: int, starting: int) -> bool:
+        """Whether enough has been labelled since the last training; the starting structures are not new."""
         seen = self._frames_at.get(kind)
-        return seen is None or frames - seen >= self.context.config.models.retrain_every[kind]
+        return seen is None or frames - max(seen, starting) >= self.context.config.models.retrain_every[kind]
 
-    def _data(self) -> tuple[list[str], list[str]]:
-        """Hashes of the labelled structures: to train on, and held out.
+    def _data(self) -> tuple[list[str], list[str], int]:
+        """Hashes of the labelled structures, to train on and held out, and how many are starting structures.
 
         Rattled frames are for learning only: models are judged on networks that could exist.
         """
         with self.context.database.session() as session:
             rows = labelled_hashes(session, self.context.campaign_id, self.context.settings_hash)
-        train = [key for key, held_out, _ in rows if not held_out]
-        held_out = [
-            key for key, apart, origin in rows if apart and origin is not StructureOrigin.SEED_RATTLED
-        ]
-        return train, held_out
+        used = [row for row in rows if not (row[1] and row[2] is StructureOrigin.SEED_RATTLED)]
+        train = [key for key, apart, _ in used if not apart]
+        held_out = [key for key, apart, _ in used if apart]
+        return train, held_out, sum(origin in STARTING for _, _, origin in used)
 
     def _submit(self, kind: str, train: list[str], held_out: list[str]) -> None:
+        """Enter the next model of a kind: given at first where there is one, else trained."""
+        given = None if kind in self.context.champions else self.context.start.models.get(kind)
+        if given is None:
+            self._submit_training(kind, train, held_out)
+        else:
+            self._submit_given(kind, given, held_out)
+
+    def _submit_training(self, kind: str, train: list[str], held_out: list[str]) -> None:
         context, models = self.context, self.context.config.models
         champion = context.champions.get(kind)
-        sequence = self._sequence(kind)
         settings = dict(getattr(models, kind))
         if champion is not None:
-            settings |= models.retrain.get(kind, {})
-        data = dataset_hash([*train, *(f"held out {key}" for key in held_out)], context.settings_hash)
+            gentle = REFINING[kind] if kind in self._refined else {}
+            settings = {**gentle, **settings, **models.retrain.get(kind, {})}
+        elif kind in context.start.from_nothing:
+            context.event("trained from nothing", kind=kind, reason=context.start.from_nothing[kind])
+        payload = {
+            "train": train,
+            "settings": settings,
+            "parent_model_id": None if champion is None else champion.model_id,
+        }
+        self._enter(kind, payload, held_out, settings)
+
+    def _submit_given(self, kind: str, given: StartingModel, held_out: list[str]) -> None:
+        """Nothing is trained: the model is judged on the held-out structures, registered and crowned."""
+        given.copy_to(self.context.run_dir / self._folder(kind, self._sequence(kind)))
+        start = {"start": given.origin, "weights": given.weights}
+        payload: dict[str, Any] = {"train": [], "settings": {}, "parent_model_id": None, "start": start}
+        self._enter(kind, payload, held_out, start)
+
+    def _enter(self, kind: str, part: dict[str, Any], held_out: list[str], settings: dict[str, Any]) -> None:
+        """Make it a task of the ledger, whose identity the data and ``settings`` decide."""
+        context, sequence = self.context, self._sequence(kind)
+        data = dataset_hash([*part["train"], *(f"held out {key}" for key in held_out)], context.settings_hash)
         payload = {
             "model_kind": kind,
             "campaign": context.config.name,
-            "train": train,
             "held_out": held_out,
-            "settings": settings,
             "seed": seed_for(context.config.seed, "train", kind, sequence),
-            "parent_model_id": None if champion is None else champion.model_id,
             "dataset_hash": data,
-            "folder": str((context.run_dir / "models" / kind / f"{sequence:03d}").absolute()),
+            "folder": str(self._folder(kind, sequence)),
+            **part,
         }
         identity = task_identity(TaskKind.TRAIN, context.campaign_id, kind, sequence, data, settings)
         task = context.ledger.submit(
@@ -152,6 +215,12 @@ class Training:
     def _remember(self, task_id: int, kind: str, payload: dict) -> None:
         self._kind_of[task_id] = kind
         self._frames_at[kind] = len(payload["train"]) + len(payload["held_out"])
+        if "start" in payload:
+            self._refined.add(kind)
+
+    def _folder(self, kind: str, sequence: int) -> Path:
+        """Relative to the run directory, which may move."""
+        return Path("models", kind, f"{sequence:03d}")
 
     def _sequence(self, kind: str) -> int:
         with self.context.database.session() as session:

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nearedge.labelled import Labelled, by_distance, of_role, read_labelled
 from nearedge.summary import CampaignSummary, require_campaign, summarise_labelled
 from nearedge_db.database import Database
-from nearedge_db.schema import Campaign, LabelRow, OracleSettings, Structure
+from nearedge_db.schema import Campaign, CampaignStructure, LabelRow, OracleSettings, Structure
 from nearedge_db.states import LabelRole, StructureOrigin
 from nearedge_db.store import get_structure, to_atoms
 
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 BEST_SHOWN = 5
+
+LIKE_DENSITY = 0.05
+"""Densities that differ by less than this share of their mean count as alike."""
+
+LEAST_PAIRS = 5
+"""Pairs of like density from which a typical distance may be taken."""
+
 PACKAGES = (
     "nearedge",
     "torch",
@@ -70,6 +79,15 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class LikeSpread:
+    """Distance between the spectra of independent starting structures of like density."""
+
+    median: float | None
+    """1/eV; None with fewer than `LEAST_PAIRS` pairs."""
+    pairs: int
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What is needed to get the same again."""
 
@@ -98,7 +116,11 @@ class ReportData:
     best_atoms: "Atoms | None"
     seed_spread: float | None
     """Median distance between two starting structures' spectra, 1/eV, frames on their way left out."""
+    like_spread: "LikeSpread"
+    """The same for independent starting structures of like density."""
     alignment: dict[str, Any] | None
+    history: tuple[str, ...]
+    """What was done to the target's spectrum, in order."""
     provenance: Provenance
 
     def role(self, role: LabelRole) -> list[Labelled]:
@@ -115,18 +137,21 @@ def read_report(database: Database, campaign_name: str) -> ReportData:
         guided = by_distance(of_role(labelled, LabelRole.GUIDED))
         seeds = by_distance(of_role(labelled, LabelRole.SEED))
         finals = [one for one in seeds if one.origin != StructureOrigin.SEED_PATH.value]
+        curves = _curves(session, campaign.absorber, target, finals)
         best = _curves(session, campaign.absorber, target, guided[:BEST_SHOWN])
         best_seed = _curves(session, campaign.absorber, target, seeds[:1])
         shown = (guided or seeds)[:1]
         return ReportData(
-            summary=summarise_labelled(session, campaign, labelled),
+            summary=summarise_labelled(session, campaign, labelled, database.now(session)),
             labelled=labelled,
             target=target,
             best=best,
             best_seed=best_seed[0] if best_seed else None,
             best_atoms=to_atoms(get_structure(session, shown[0].structure_id)) if shown else None,
-            seed_spread=_spread(target, _curves(session, campaign.absorber, target, finals)),
+            seed_spread=_spread(target, curves),
+            like_spread=like_spread(target, curves, _groups(session, campaign.id)),
             alignment=(campaign.alignment_json or {}).get("alignment"),
+            history=tuple((campaign.alignment_json or {}).get("history") or ()),
             provenance=_provenance(session, campaign, labelled),
         )
 
@@ -165,9 +190,34 @@ def _curves(
 def _spread(target: TargetView | None, curves: list[Curve]) -> float | None:
     if target is None or len(curves) < 2:
         return None
-    rows = np.array([curve.intensity[target.mask] for curve in curves])
-    first, second = np.triu_indices(len(rows), k=1)
-    return float(np.median(np.sqrt(np.mean((rows[first] - rows[second]) ** 2, axis=-1))))
+    return float(np.median([_between(target, a, b) for a, b in combinations(curves, 2)]))
+
+
+def like_spread(target: TargetView | None, curves: list[Curve], groups: dict[int, str]) -> LikeSpread:
+    """Median distance between curves of like density; frames of one group (by structure id) are not independent."""
+    if target is None:
+        return LikeSpread(None, 0)
+    found = [
+        _between(target, a, b)
+        for a, b in combinations(curves, 2)
+        if groups[a.of.structure_id] != groups[b.of.structure_id]
+        and abs(a.of.density_g_cm3 - b.of.density_g_cm3)
+        < LIKE_DENSITY * (a.of.density_g_cm3 + b.of.density_g_cm3) / 2
+    ]
+    return LikeSpread(float(np.median(found)) if len(found) >= LEAST_PAIRS else None, len(found))
+
+
+def _between(target: TargetView, a: Curve, b: Curve) -> float:
+    """Root mean square difference over the window, 1/eV."""
+    return float(np.sqrt(np.mean((a.intensity - b.intensity)[target.mask] ** 2)))
+
+
+def _groups(session: Session, campaign_id: int) -> dict[int, str]:
+    """Structure -> name of the network that it is a frame of."""
+    query = select(CampaignStructure.structure_id, CampaignStructure.group_name).where(
+        CampaignStructure.campaign_id == campaign_id
+    )
+    return dict(session.execute(query).tuples().all())
 
 
 def _provenance(session: Session, campaign: Campaign, labelled: list[Labelled]) -> Provenance:

@@ -3,7 +3,7 @@
 from html import escape
 from typing import TYPE_CHECKING
 
-from nearedge.report import figures, machinery, structure_view, tables, words
+from nearedge.report import agreement, figures, machinery, structure_view, tables, words
 from nearedge.report.data import ReportData
 from nearedge.report.stylesheet import CSS
 from nearedge.status import distance, number
@@ -109,10 +109,11 @@ def _found(data: ReportData) -> str:
 
 
 def _agreement(data: ReportData) -> str:
-    sentences = words.agreement(data)
+    sentences = agreement.agreement(data)
     if not sentences:
         return ""
-    return _section("How far theory and experiment agree", *map(_text, sentences), kind="honest")
+    done = _text(agreement.steps(data), "note")
+    return _section("How far theory and experiment agree", *map(_text, sentences), done, kind="honest")
 
 
 def _spectra(data: ReportData) -> str:

@@ -1,16 +1,10 @@
-"""The report in plain words: what was asked, what was found, how far theory and experiment agree."""
+"""The report in plain words: what was asked, and what was found."""
 
 from pathlib import Path
-from typing import Any
 
 from nearedge.report.data import ReportData
 from nearedge.status import distance
 from nearedge_db.states import CampaignState, LabelRole
-
-NEAR, FAR = 0.5, 1.0
-"""Best distance over the typical one between theory spectra: up to `NEAR` agrees, beyond `FAR` does not.
-
-The starting structures span all densities, so a random one of them is already about 1 away from another."""
 
 
 def asked(data: ReportData) -> str:
@@ -52,14 +46,31 @@ def found(data: ReportData) -> list[str]:
             f"structures sampled without guidance {distance(summary.unguided_median)}. "
             f"{_compared(summary.late_over_unguided, 'the unguided ones')}"
         )
+        if (
+            summary.best_unguided_distance is not None
+            and summary.best_unguided_distance <= summary.best_distance
+        ):
+            sentences.append(
+                f"But the best of the unguided ones, {distance(summary.best_unguided_distance)}, is as near as the "
+                "best guided one, or nearer."
+            )
     else:
         sentences.append("There is no unguided baseline yet to compare with.")
-    if data.seed_spread is not None:
-        sentences.append(
-            "For scale: the spectra of two starting structures typically differ by "
-            f"{distance(data.seed_spread)}."
+    scale = _scale(data)
+    return sentences if scale is None else [*sentences, scale]
+
+
+def _scale(data: ReportData) -> str | None:
+    """What starting structures differ by: any two of them, and two of like density."""
+    if data.seed_spread is None:
+        return None
+    any_two = f"For scale: the spectra of any two starting structures typically differ by {distance(data.seed_spread)}"
+    like = data.like_spread
+    if like.median is None:
+        return (
+            f"{any_two}; there are too few of like density ({like.pairs} pairs) to say what those differ by."
         )
-    return sentences
+    return f"{any_two}, those of two of like density by {distance(like.median)} ({like.pairs} pairs)."
 
 
 def _state(data: ReportData) -> str:
@@ -68,7 +79,7 @@ def _state(data: ReportData) -> str:
     reason = f" ({summary.stop_reason})" if summary.stop_reason else ""
     if summary.state is CampaignState.FINISHED:
         return f"The campaign finished with {labels}{reason}."
-    state = summary.state.value.lower()
+    state = summary.shown_state.replace(summary.state.value, summary.state.value.lower())
     return f"The campaign is not finished: {state}{reason}, {labels}. All numbers are interim."
 
 
@@ -79,15 +90,16 @@ def _compared(ratio: float, other: str) -> str:
 
 
 def recovered(data: ReportData) -> str | None:
-    """How the recovered intervals were made; None without any."""
+    """What the recovered numbers are, and what they are not; None without any."""
     counts = [one.structures for one in data.summary.recovered.values()]
     if not counts:
         return None
     return (
-        f"Intervals are the central 68 % of the {max(counts)} best guided structures, weighed by "
-        "exp(−½ (d/d_best)²): a structure that misses twice as much as the best counts about a fifth. They "
-        "tell what structures that explain the spectrum have in common under this oracle; the oracle's own "
-        "error is not in them."
+        f"The numbers after ± are the spread of the ensemble of the {max(counts)} best guided structures, the "
+        "ranges its central 68 %, weighed by exp(−½ (d/d_best)²): a structure that misses twice as much as the best "
+        "counts about a fifth. They tell how alike the nearest structures found are. They are not intervals that "
+        "cover the truth with a known probability: neither the oracle's own error is in them, nor structures that "
+        "nobody looked for."
     )
 
 
@@ -111,65 +123,7 @@ def calibration(data: ReportData) -> str | None:
     if not known:
         return text + "."
     inside = sum(abs(error) <= 1.645 * std for error, std in known) / len(known)
-    return f"{text}; {inside:.0%} of the errors lie within the 90 % interval."
-
-
-def agreement(data: ReportData) -> list[str]:
-    """How far theory and experiment agree; empty when the target was given on the oracle's own axis."""
-    record = data.alignment
-    if not record:
-        return []
-    sentences = [_shift(record)]
-    spread, residual = record.get("theory_spread"), record.get("residual")
-    if residual is not None and spread:
-        sentences.append(
-            "After that, the starting structures nearest to the experiment still miss it by "
-            f"{distance(residual)} × 10⁻³ per eV; two starting structures typically differ by "
-            f"{distance(spread)} from each other."
-        )
-    best = data.summary.best_distance
-    if best is None or not spread:
-        return [*sentences, "How well a guided structure does cannot be said yet."]
-    share = best / spread
-    sentences.append(
-        f"The best structure found misses the experiment by {distance(best)}, {share:.1f} times the "
-        f"typical distance between theory's own structures. {_verdict(share)}"
-    )
-    sentences.append(
-        "Shift and scale were fitted to the starting structures, so part of the agreement is by "
-        "construction; instrument broadening, background and the oracle's approximations all count as "
-        "distance."
-    )
-    return sentences
-
-
-def _shift(record: dict[str, Any]) -> str:
-    shift, (low, high) = record["shift_ev"], record["shift_range_ev"]
-    return (
-        f"The zero of the theory's energies, the Fermi level, was laid at {shift:.2f} eV of the experiment's "
-        f"({low:.2f} to {high:.2f} eV are about as good): that much was subtracted from every measured energy. "
-        f"The measured intensity, less its background, was multiplied by {record['scale']:.3g} to have unit area, "
-        "as theory's has. Nothing else was adjusted."
-    )
-
-
-def _verdict(share: float) -> str:
-    if share <= NEAR:
-        return (
-            "That is well within the differences that the theory resolves between structures: as far as "
-            "this theory can tell, the structure explains the experiment."
-        )
-    if share <= FAR:
-        return (
-            "That is nearer than theory's structures are to one another, but not by much: the structure "
-            "explains the main features, and what is left is not resolved. Read the recovered properties "
-            "as tendencies."
-        )
-    return (
-        "That is further than theory's structures are from one another: no structure found explains the "
-        "experiment, and much of the remaining difference may be the theory's error, background or the "
-        "wrong material. Do not read the recovered properties as a measurement."
-    )
+    return f"{text}; {inside:.0%} of the errors lie within the surrogate's own 90 % interval."
 
 
 def property_line(data: ReportData, name: str) -> str | None:

@@ -12,17 +12,22 @@ from typing import Any
 from ase import Atoms
 
 from nearedge_db.errors import UserError
+from nearedge_services.inference.library import library_of, write_library
 from nearedge_services.networks.weights import CONFIG_FILE
 from nearedge_services.pretraining.jobs import FirstNetwork, HotFrames, Job, PotentialQuenches, oracle_of
 from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
 from nearedge_services.pretraining.settings import PretrainingSettings
-from nearedge_services.pretraining.trainings import KINDS, train_kind
+from nearedge_services.pretraining.trainings import KINDS, seen, split, train_kind
+from nearedge_services.structures.compact import write_networks
+from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.extxyz import read_structures, write_structures
 from nearedge_services.weights.labels import PRETRAINING_FILE, LabelledBy
 
 SETTINGS_FILE = "settings.json"
 RECORD_FILE = PRETRAINING_FILE
 NETWORKS_FILE = "networks.extxyz"
+TRAINING_NETWORKS_FILE = "training_networks.npz"
+LIBRARY_FILE = "library.npz"
 
 
 def pretrain(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> dict[str, Any]:
@@ -180,16 +185,26 @@ def networks(frames: Sequence[Atoms]) -> list[Atoms]:
 
 
 def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
-    """What was made of what, and how good it is: ``pretraining.json``; the training networks beside it."""
+    """What was made of what, and how good it is: ``pretraining.json``.
+
+    Beside the models: the networks that the prior learnt from, to tell whether it repeats them, and all labelled
+    networks as a library for inference. Beside the record: these networks with their labels.
+    """
     models = folder / "models"
-    write_structures(folder / NETWORKS_FILE, networks(read_frames(folder, "network")))
+    made = networks(read_frames(folder, "network"))
+    write_structures(folder / NETWORKS_FILE, made)
+    train, _ = split([atoms for atoms in made if seen(atoms, settings)], settings)
+    write_networks(models / TRAINING_NETWORKS_FILE, train)
+    write_library(
+        models / LIBRARY_FILE, library_of(made, next(iter(parse_composition(settings.unit).counts)))
+    )
     record = {
         "settings": settings.model_dump(mode="json"),
         **LabelledBy.of(oracle_of(settings)).as_record(),
         "metrics": {
             kind: json.loads((models / kind / "metrics.json").read_text(encoding="utf-8")) for kind in KINDS
         },
-        "networks": len(networks(read_frames(folder, "network"))),
+        "networks": len(made),
     }
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
     (folder / RECORD_FILE).write_text(text, encoding="utf-8")

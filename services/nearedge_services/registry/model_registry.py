@@ -11,7 +11,7 @@ from typing import Any
 
 from nearedge_db.errors import UserError
 from nearedge_services.registry.kinds import registered_name
-from nearedge_services.registry.local_store import create_local_store, store_path
+from nearedge_services.registry.local_store import artifacts_beside, create_local_store, follow_move
 from nearedge_services.registry.mlflow_library import mlflow_module
 from nearedge_services.registry.packaging import MODEL_ARTIFACT, save_pyfunc
 
@@ -60,9 +60,10 @@ class ModelRegistry:
         """
         self.tracking_uri = tracking_uri
         self.experiment = experiment
-        self.artifact_location = artifact_location or _beside(tracking_uri)
+        self.artifact_location = artifact_location or artifacts_beside(tracking_uri)
         # making a client makes the store: a local one must be whole before
         create_local_store(tracking_uri)
+        follow_move(tracking_uri)
         self._client = mlflow_module().MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
     def open(self) -> str:
@@ -108,6 +109,21 @@ class ModelRegistry:
         finally:
             self._client.set_terminated(run_id, status)
         return RegisteredModel(run_id, name, version)
+
+    def close_abandoned(self, tags: Mapping[str, str]) -> int:
+        """Mark the runs of the experiment with these tags that are still RUNNING as KILLED; how many.
+
+        Nobody may be recording one of them.
+        """
+        found = self._client.get_experiment_by_name(self.experiment)
+        if found is None:
+            return 0
+        conditions = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
+        query = " AND ".join(["attributes.status = 'RUNNING'", *conditions])
+        runs = self._client.search_runs([found.experiment_id], query)
+        for run in runs:
+            self._client.set_terminated(run.info.run_id, "KILLED")
+        return len(runs)
 
     def _experiment_id(self) -> str:
         exceptions = mlflow_module().exceptions
@@ -293,9 +309,3 @@ class ModelRegistry:
 
 def _is_finite(value: float) -> bool:
     return abs(float(value)) < float("inf")
-
-
-def _beside(tracking_uri: str) -> str | None:
-    """Where artifacts go: beside a local SQLite store, else where the tracking server says (None)."""
-    store = store_path(tracking_uri)
-    return None if store is None else (store.parent / "mlflow-artifacts").as_uri()

@@ -1,15 +1,80 @@
-"""Whether a tracking server answers: asked once, without the minutes of retries of MLflow's client."""
+"""Whether an MLflow store can be used: asked once, without the minutes of retries of MLflow's client."""
 
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
-from nearedge_db.errors import UserError
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from nearedge_db.errors import UserError, one_line
 from nearedge_db.redaction import without_password
+from nearedge_services.registry.local_store import SQLITE, store_path
 from nearedge_services.registry.mlflow_library import mlflow_module
 
 PATIENCE_S = 4
 """How long the server may take to accept the connection, and as long again to answer."""
+
+
+SERVERS = ("http://", "https://")
+DATABASES = ("postgresql", "postgres", "mysql")
+"""Schemes of database servers, as they begin: ``postgresql+psycopg2://`` is one."""
+
+
+def check_store(tracking_uri: str, patience_s: int = PATIENCE_S) -> None:
+    """Look at a store of any kind without making it.
+
+    Raises UserError when a server does not answer, a file is no database or cannot be written, or MLflow does not
+    know the kind.
+    """
+    path = store_path(tracking_uri)
+    if path is not None:
+        _check_file(path)
+    elif tracking_uri.startswith(SERVERS):
+        check_answers(tracking_uri, patience_s)
+    elif tracking_uri.startswith(DATABASES):
+        _check_database(tracking_uri, patience_s)
+    else:
+        mlflow = mlflow_module()
+        try:
+            mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        except mlflow.exceptions.MlflowException as error:
+            raise _unusable(tracking_uri, error) from error
+
+
+def _check_file(path: Path) -> None:
+    nearest = path.parent
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if path.is_dir() or not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise _unusable(f"{SQLITE}{path}", "no file can be written there")
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        raise _unusable(f"{SQLITE}{path}", error) from error
+
+
+def _check_database(tracking_uri: str, patience_s: int) -> None:
+    try:
+        engine = create_engine(tracking_uri, connect_args={"connect_timeout": patience_s})
+        with closing(engine.connect()):
+            pass
+        engine.dispose()
+    except (SQLAlchemyError, ModuleNotFoundError) as error:
+        raise _unusable(tracking_uri, error) from error
+
+
+def _unusable(tracking_uri: str, error: Exception | str) -> UserError:
+    return UserError(
+        "the MLflow store cannot be used",
+        got=f"{without_password(tracking_uri)} ({one_line(error)})",
+        fix="start it, mend its address, or use the store of the run directory",
+    )
 
 
 def check_answers(tracking_uri: str, patience_s: int = PATIENCE_S) -> None:
@@ -18,7 +83,7 @@ def check_answers(tracking_uri: str, patience_s: int = PATIENCE_S) -> None:
     Goes through MLflow's client, so that its variables for users, certificates and proxies count.
     Raises UserError when there is no answer, or one that is not MLflow's.
     """
-    if not tracking_uri.startswith(("http://", "https://")):
+    if not tracking_uri.startswith(SERVERS):
         return
     mlflow = mlflow_module()
     once = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(patience_s)}

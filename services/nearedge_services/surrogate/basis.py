@@ -31,8 +31,12 @@ class Basis:
 
     def spectra(self, amounts: Tensor, species: Tensor) -> Tensor:
         """Non-negative spectra (N, G) from amounts (N, K) and species (N,)."""
-        linear = torch.addmm(self.means[species], amounts, self.components)
-        return nn.functional.softplus(linear, beta=POSITIVITY)
+        return non_negative(torch.addmm(self.means[species], amounts, self.components))
+
+
+def non_negative(spectra: Tensor) -> Tensor:
+    """The same spectra, dimensionless, smoothly kept above zero."""
+    return nn.functional.softplus(spectra, beta=POSITIVITY)
 
 
 def fit_basis(

@@ -21,6 +21,32 @@ COVERAGE = 0.9
 VARIANCE_SHARES = (0.0, 0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.96)
 
 
+#: Weight of the scatter at one energy beside the mean over all energies of a structure.
+POINT_SHARE = 0.25
+
+#: Part of a spectrum's error that changes its distance to another: the part along their difference. Measured on
+#: carbon networks; only its ratio to the members' own scatter matters, the scale is fitted.
+ALONG = 0.2
+
+
+def smoothed(spread: npt.ArrayLike) -> Array:
+    """Standard deviations (…, G) of a few members, drawn to their root mean square over the energies.
+
+    That of three members at one energy is mostly chance; that of a whole spectrum tells how far the structure
+    is from what the members know.
+    """
+    square = np.square(np.asarray(spread, dtype=float))
+    return np.sqrt(POINT_SHARE * square + (1 - POINT_SHARE) * square.mean(axis=-1, keepdims=True))
+
+
+def distance_spread(members: npt.ArrayLike, spectrum: npt.ArrayLike) -> Array:
+    """Scatter (…) of a distance, 1/eV: of the members' distances and, for there are few members, of their
+    spectra (…, G).
+    """
+    along = ALONG**2 * np.square(np.asarray(spectrum, dtype=float)).mean(axis=-1)
+    return np.sqrt(0.5 * (np.square(np.asarray(members, dtype=float)) + along))
+
+
 class IntervalScale(BaseModel):
     """Turns an ensemble's standard deviation into a calibrated one, same unit."""
 

@@ -13,7 +13,14 @@ from nearedge_services.networks.graph import Batch
 from nearedge_services.spectra.distance import spectral_distance
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.surrogate.baseline import baseline_spectra
-from nearedge_services.surrogate.calibration import Calibration, IntervalScale, expected_distance, fit_excess
+from nearedge_services.surrogate.calibration import (
+    Calibration,
+    IntervalScale,
+    distance_spread,
+    expected_distance,
+    fit_excess,
+    smoothed,
+)
 from nearedge_services.surrogate.comparison import area_normalised
 from nearedge_services.surrogate.dataset import LabelledStructure
 from nearedge_services.surrogate.network import SpectrumNetwork
@@ -54,8 +61,8 @@ class HeldOutCase:
 
     @property
     def spread(self) -> Array:
-        """Standard deviation of the members (G,), 1/eV."""
-        return self.members.std(0, ddof=1)
+        """Standard deviation of the members (G,), 1/eV, smoothed over the energies."""
+        return smoothed(self.members.std(0, ddof=1))
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ def distances(case: HeldOutCase, cases: Sequence[HeldOutCase], grid: EnergyGrid)
     by_member = spectral_distance(case.members[:, None], targets[None], grid)
     return Distances(
         of_mean=spectral_distance(case.members.mean(0), targets, grid),
-        spread=by_member.std(0, ddof=1),
+        spread=distance_spread(by_member.std(0, ddof=1), case.spread),
         true=spectral_distance(case.true, targets, grid),
     )
 

@@ -23,7 +23,12 @@ from nearedge_services.networks.graph import Batch
 from nearedge_services.networks.weights import load_config, load_weights, save_weights
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.spectra.target import Target
-from nearedge_services.surrogate.calibration import Calibration, expected_distance
+from nearedge_services.surrogate.calibration import (
+    Calibration,
+    distance_spread,
+    expected_distance,
+    smoothed,
+)
 from nearedge_services.surrogate.comparison import TorchTarget, area_normalised, check_grid
 from nearedge_services.surrogate.dataset import check_elements
 from nearedge_services.surrogate.network import SpectrumNetwork
@@ -92,12 +97,36 @@ class Surrogate:
         ``members``: use only the first so many. Raises UserError when the absorber has no spectra in the
         surrogate or is missing in a structure.
         """
+        self._check_absorber(absorber)
+        return self._absorber_means(self.network.spectra(batch, members), batch, absorber)
+
+    def noisy_cell_means(self, batch: Batch, sigma: Tensor, absorber: str) -> Tensor:
+        """Cell-mean spectra (B, G) in 1/eV expected of the clean structures, given positions with Gaussian
+        noise of ``sigma`` (B,) Å; area-normalised, differentiable in the positions.
+
+        Raises UserError when the surrogate has no noise-aware network, or as ``cell_means``.
+        """
+        network = self.network
+        if network.noisy is None:
+            raise UserError(
+                "this surrogate cannot judge noisy positions",
+                got="noise_aware_steps 0",
+                fix="train one with noise_aware_steps, e.g. 3000, or guide at the denoised positions",
+            )
+        self._check_absorber(absorber)
+        spectra = network.basis.spectra(network.noisy(batch, sigma), batch.species)
+        return self._absorber_means(spectra, batch, absorber)
+
+    def _check_absorber(self, absorber: str) -> None:
         if absorber not in self.absorbers:
             raise UserError(
                 "the surrogate has no spectra of this absorber",
                 got=absorber,
                 fix=f"use one of {list(self.absorbers)}",
             )
+
+    def _absorber_means(self, spectra: Tensor, batch: Batch, absorber: str) -> Tensor:
+        """Area-normalised means (…, B, G) over the absorbers, 1/eV, of spectra (…, N, G)."""
         weight = (batch.species == self.elements.index(absorber)).to(batch.positions.dtype)
         counts = weight.new_zeros(len(batch.counts)).index_add(0, batch.structure, weight)
         if bool((counts == 0).any()):
@@ -108,7 +137,7 @@ class Surrogate:
         membership = (
             torch.nn.functional.one_hot(batch.structure, len(counts)).to(weight.dtype) * weight[:, None]
         )
-        return area_normalised((membership / counts).T @ self.network.spectra(batch, members), self.grid)
+        return area_normalised((membership / counts).T @ spectra, self.grid)
 
     def mismatch(self, batch: Batch, target: Target, members: int | None = None) -> Tensor:
         """Spectral mismatch per structure (B,), dimensionless, differentiable in the positions.
@@ -121,8 +150,15 @@ class Surrogate:
         """
         check_grid(target, self.grid)
         cell_means = self.cell_means(batch, target.absorber, members or self.settings.guidance_members)
-        comparison = TorchTarget(target, cell_means)
-        return 0.5 * batch.counts * comparison.width_ev**2 * comparison.square(cell_means).mean(0)
+        return _mismatch(cell_means, batch, target).mean(0)
+
+    def noisy_mismatch(self, batch: Batch, sigma: Tensor, target: Target) -> Tensor:
+        """``mismatch`` (B,) of the spectra expected of the clean structures, given noisy positions.
+
+        ``sigma``: (B,) Å. Raises UserError when the surrogate has no noise-aware network.
+        """
+        check_grid(target, self.grid)
+        return _mismatch(self.noisy_cell_means(batch, sigma, target.absorber), batch, target)
 
     def member_cell_means(self, structures: Sequence[Atoms], absorber: str) -> Array:
         """Cell means of every member (M, B, G), 1/eV, without gradients, in chunks."""
@@ -151,10 +187,12 @@ class Surrogate:
         if not structures:
             return []
         means = self.member_cell_means(structures, target.absorber)
-        mean, std = means.mean(0), self.calibration.spectrum.std(means.std(0, ddof=1))
+        mean, spread = means.mean(0), smoothed(means.std(0, ddof=1))
+        std = self.calibration.spectrum.std(spread)
         variance = np.mean(std[:, target.mask] ** 2, axis=-1)
         distance = expected_distance(target.distance(mean), variance, self.calibration.excess)
-        distance_std = self.calibration.distance.std(target.distance(means).std(0, ddof=1))
+        of_members = distance_spread(target.distance(means).std(0, ddof=1), spread)
+        distance_std = self.calibration.distance.std(of_members)
         return [
             DistancePrediction(float(distance[i]), float(distance_std[i]), mean[i], std[i])
             for i in range(len(mean))
@@ -181,7 +219,8 @@ class Surrogate:
                 "this folder holds another kind of model", got=config.get("kind"), fix="name a surrogate"
             )
         try:
-            settings = SurrogateSettings(**config["settings"])
+            # a config that does not name tight binding was written before there was any
+            settings = SurrogateSettings(**{"tight_binding": False} | config["settings"])
             calibration = Calibration(**config["calibration"])
             grid = EnergyGrid(**config["grid"])
             elements, absorbers = tuple(config["elements"]), tuple(config["absorbers"])
@@ -189,9 +228,15 @@ class Surrogate:
             raise UserError(
                 "the surrogate's config.json is damaged", got=error, fix="train or copy it again"
             ) from error
-        network = SpectrumNetwork(settings, len(elements), grid.size)
+        network = SpectrumNetwork(settings, elements, grid)
         load_weights(folder, network)
         return cls(network.eval(), settings, elements, absorbers, grid, calibration)
+
+
+def _mismatch(cell_means: Tensor, batch: Batch, target: Target) -> Tensor:
+    """½ N (W d)² (…, B) of cell means (…, B, G)."""
+    comparison = TorchTarget(target, cell_means)
+    return 0.5 * batch.counts * comparison.width_ev**2 * comparison.square(cell_means)
 
 
 def _chunks(structures: Sequence[Atoms]) -> Iterator[list[Atoms]]:

@@ -17,6 +17,7 @@ from tests.platform.campaign_files import ENERGIES_EV, intensity
 from nearedge.conductor.conductor import Conductor
 from nearedge.conductor.context import Context
 from nearedge.config import CampaignConfig
+from nearedge.starting import Start
 from nearedge.steering import Settings
 from nearedge_agents.pool import Done, Usage, Work
 from nearedge_agents.scorer import Prediction, Scored
@@ -99,8 +100,9 @@ class FakeSteering:
         """Settings that were asked for and never told or given up."""
         return set(range(1, self.asked + 1)) - set(self.told) - set(self.given_up)
 
-    def add_measured(self, key: str, *facts: Any) -> None:
+    def add_measured(self, key: str, *facts: Any) -> bool:
         self.measured.setdefault(key, facts)
+        return True
 
 
 @dataclass
@@ -171,6 +173,10 @@ class World:
         """Says of a label or seed task why it fails for good, if it does."""
         self.contact: Callable[[Atoms], float] = lambda atoms: 0.95
         """Relative contact of a scored candidate: below the gate's limit it is rejected."""
+        self.start = Start()
+        """The models that a session starts from."""
+        self.tidied: list[str] = []
+        """Tracking URIs of the stores that a session left in order."""
         self.lost: dict[str, set[int]] = {}
         self.labels_computed: list[int] = []
         """Structures that the fake oracle was asked for."""
@@ -187,12 +193,18 @@ class World:
             oracle=self.oracle,
             database=self.database,
             steering=self.steering,
+            start=self.start,
             target=Target.from_spectrum(spectrum, self.oracle.grid, "C"),
         )
 
     def conductor(self, starting: list[Atoms] | None = None) -> Conductor:
         """A new session, as after a restart of the driver."""
-        conductor = Conductor(self.context(), starting or [], "sqlite:///unused.db")
+        conductor = Conductor(
+            self.context(),
+            starting or [],
+            "sqlite:///unused.db",
+            tidy_registry=lambda context, uri: self.tidied.append(uri),
+        )
         answers = {
             "generator": self._generate,
             "scorer": self._score,
@@ -260,9 +272,10 @@ class World:
 
     def _write_model(self, session: Session, task: Task) -> None:
         payload = task.payload
-        folder = Path(payload["folder"])
-        folder.mkdir(parents=True)
-        (folder / "weights").write_text(payload["folder"])
+        folder = self.folder / payload["folder"]
+        if "start" not in payload:
+            folder.mkdir(parents=True)
+            (folder / "weights").write_text(payload["folder"])
         model = add_model(
             session,
             task.campaign_id,
@@ -271,7 +284,7 @@ class World:
             n_train=len(payload["train"]),
             n_held_out=len(payload["held_out"]),
             metrics={"loss": 1.0},
-            folder=str(folder),
+            folder=payload["folder"],
             seed=payload["seed"],
             parent_id=payload["parent_model_id"],
         )

@@ -1,5 +1,7 @@
 """Whole campaigns with fake actors: every stage does its part, and the campaign ends."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import select
 from tests.platform.conductor.sessions import assert_complete, run
@@ -56,3 +58,37 @@ def test_candidates_that_wait_are_scored_again_by_a_new_model(make_world):
     session, _ = run(world)
     rescored = [work for work in session.pools["scorer"].given if work.method == "predict"]
     assert rescored
+
+
+def test_a_batch_that_was_scored_with_outdated_models_is_predicted_again(world):
+    """The better model arrives while the scorer has the batch."""
+    session = world.conductor()
+    scorer, judged = session.pools["scorer"], []
+    score = scorer.answer
+
+    def answer(work):
+        champions = session.context.champions
+        if work.method == "score" and not judged and work.args[1].spectral_weight_ev > 0:
+            judged.append(work.args[2].surrogate.model_id)
+            champions["surrogate"] = replace(champions["surrogate"], model_id=champions["potential"].model_id)
+        elif judged and work.method == "predict":
+            judged.append(work.args[1].surrogate.model_id)
+        return score(work)
+
+    scorer.answer = answer
+    assert session.run()[1]
+    assert len(judged) >= 2
+    assert judged[1] != judged[0]
+
+
+def test_a_run_directory_that_moved_still_has_its_models(world, tmp_path):
+    run(world)
+    with world.database.session() as rows:
+        folders = rows.scalars(select(ModelRow.folder)).all()
+    assert folders[0] == "models/prior/000"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (world.folder / "models").rename(elsewhere / "models")
+    world.config = world.config.model_copy(update={"dir": elsewhere})
+    context = world.conductor().context
+    assert sorted(context.refresh_champions()) == ["potential", "prior", "surrogate"]

@@ -1,9 +1,11 @@
 """The ways a campaign ends or stops."""
 
+import pytest
 from sqlalchemy import select
-from tests.platform.conductor.sessions import assert_complete, count, roles, run
+from tests.platform.conductor.sessions import Killed, assert_complete, count, roles, run
 
 from nearedge.conductor import conductor as conductor_module
+from nearedge.driving import DriverReplacedError
 from nearedge_db.schema import Candidate, Generation, TaskRow
 from nearedge_db.states import CampaignState, GenerationState, LabelRole, TaskState
 from nearedge_db.store import set_campaign_state
@@ -95,3 +97,97 @@ def test_a_stopped_campaign_keeps_its_batches_and_trials(world):
     assert session.run(tick) == ("interrupted", False)
     assert count(world, Generation, Generation.state == GenerationState.CLOSED) == 0
     assert world.steering.given_up == []
+
+
+def keep_busy(pool, keep) -> None:
+    """Let a pool never finish the work for which ``keep`` holds."""
+    refs = type(pool).refs
+
+    class Busy(type(pool)):
+        @property
+        def refs(self):
+            return [ref for ref in refs.fget(self) if not keep(self.works[ref[1]])]
+
+    pool.__class__ = Busy
+
+
+def test_an_interrupt_waits_for_labels_however_long_they_take(world, monkeypatch):
+    """Also when the time is up that a campaign has at its end."""
+    monkeypatch.setattr(conductor_module, "GRACE_S", -1.0)
+    session, ticks = world.conductor(), []
+    keep_busy(session.pools["labeler"], lambda work: len(ticks) < 60)
+
+    def tick() -> None:
+        ticks.append(session.labels_in_flight)
+        session.interrupted = len(ticks) > 20
+
+    assert session.run(tick) == ("interrupted", False)
+    assert ticks[-1] == 0
+    assert len(ticks) >= 60
+    assert session.given_up == 0
+
+
+def test_a_second_interrupt_gives_labels_up_and_counts_them(world):
+    session, ticks = world.conductor(), []
+    keep_busy(session.pools["labeler"], lambda work: True)
+
+    def tick() -> None:
+        ticks.append(session.labels_in_flight)
+        session.interrupted = len(ticks) > 20
+        if len(ticks) > 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        session.run(tick)
+    assert session.given_up == ticks[-1] == world.config.pools["labeler"].size
+    assert world.tidied == []
+
+
+def test_the_end_waits_until_the_mlflow_store_is_opened(world):
+    """Cut short, it would be left half made."""
+    session, ticks = world.conductor(), []
+    keep_busy(session.pools["trainer"], lambda work: work.method == "open_registry" and len(ticks) < 40)
+
+    def tick() -> None:
+        ticks.append(session.training._registry)
+        session.interrupted = True
+
+    assert session.run(tick) == ("interrupted", False)
+    assert ticks[0] == "opening"
+    assert session.training._registry == "open"
+
+
+def test_a_training_that_is_cut_short_leaves_mlflow_in_order(world):
+    session = world.conductor()
+    keep_busy(session.pools["trainer"], lambda work: work.method == "work")
+
+    def tick() -> None:
+        session.interrupted = bool(session.pools["trainer"].under_way) and session.seeding.complete
+
+    assert session.run(tick) == ("interrupted", False)
+    assert world.tidied == ["sqlite:///unused.db"]
+
+
+def test_a_driver_that_was_replaced_leaves_at_once_and_touches_nothing(world):
+    session = world.conductor()
+    session.context.is_replaced = lambda: len(world.labels_computed) >= 7
+    with pytest.raises(DriverReplacedError, match="another driver"):
+        session.run()
+    assert world.tidied == []
+
+
+def test_trials_of_batches_that_were_scored_before_optuna_was_told_are_closed(world):
+    """The driver was killed between the two."""
+    told = world.steering.tell
+    world.steering.tell = lambda *facts: (_ for _ in ()).throw(Killed())
+    with pytest.raises(Killed):
+        world.conductor().run()
+    scored_batch = (Generation.state == GenerationState.SCORED, Generation.trial_number.is_not(None))
+    with world.database.session() as rows:
+        (trial,) = rows.scalars(select(Generation.trial_number).where(*scored_batch))
+    assert trial in world.steering.open_trials
+    world.steering.tell = told
+    world.conductor().proposing.start()
+    assert trial in world.steering.given_up
+    assert run(world)[1][1]
+    assert world.steering.open_trials == set()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from nearedge_services.registry.local_store import create_local_store
+from nearedge_services.registry.local_store import create_local_store, follow_move
 from nearedge_services.registry.model_registry import ModelRegistry
 
 
@@ -44,3 +44,26 @@ ModelRegistry("sqlite:///{path}", "carbon").open()
     assert not path.exists()
     registry = ModelRegistry(f"sqlite:///{path}", "carbon")
     assert registry.open() == registry.open()
+
+
+def test_a_moved_store_finds_its_models_and_goes_on(model_folder, tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    registry = ModelRegistry(f"sqlite:///{before / 'mlflow.db'}", "carbon")
+    metrics = {"force_rmse_ev_per_a": 1.0}
+    registry.record_training("potential", model_folder, {}, metrics, "a" * 64)
+    del registry
+    before.rename(after)
+    moved = ModelRegistry(f"sqlite:///{after / 'mlflow.db'}", "carbon")
+    found = moved.download("potential", 1, tmp_path / "found")
+    assert {path.name for path in found.iterdir()} >= {path.name for path in model_folder.iterdir()}
+    moved.record_training("potential", model_folder, {}, metrics, "b" * 64)
+    assert not before.exists()
+    assert len(list((after / "mlflow-artifacts").iterdir())) == 2
+    assert not follow_move(moved.tracking_uri)
+
+
+def test_a_file_that_is_no_store_is_left_alone(tmp_path):
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(b"nothing of the kind" * 100)
+    assert not follow_move(f"sqlite:///{path}")
+    assert path.read_bytes() == b"nothing of the kind" * 100

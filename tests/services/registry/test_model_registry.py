@@ -141,3 +141,17 @@ def test_leaves_mlflow_itself_alone(recorded):
 def test_requirements_are_pinned():
     assert all("==" in line for line in requirements("potential"))
     assert any(line.startswith("mace-torch==") for line in requirements("potential"))
+
+
+def test_runs_that_nobody_ended_are_closed(tmp_path):
+    """Only those with the tags of the campaign; what ended stays as it ended."""
+    registry = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", "carbon")
+    tags = {"nearedge.campaign": "carbon@2026-01-01T00:00:00.000001"}
+    assert registry.close_abandoned(tags) == 0
+    experiment, client = registry.open(), registry._client
+    killed, other, ended = (client.create_run(experiment, tags=t).info.run_id for t in (tags, {}, tags))
+    client.set_terminated(ended, "FINISHED")
+    assert registry.close_abandoned(tags) == 1
+    states = [client.get_run(run).info.status for run in (killed, other, ended)]
+    assert states == ["KILLED", "RUNNING", "FINISHED"]
+    assert client.get_run(killed).info.end_time is not None

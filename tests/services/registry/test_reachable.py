@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from nearedge_db.errors import UserError
-from nearedge_services.registry.reachable import check_answers
+from nearedge_services.registry.reachable import check_answers, check_store
 
 
 @pytest.fixture
@@ -96,3 +96,36 @@ def test_the_variables_of_the_user_come_back(closed_socket, monkeypatch):
 @pytest.mark.parametrize("uri", ["sqlite:////no/such/mlflow.db", "postgresql://host/name"])
 def test_other_stores_are_not_asked(uri):
     check_answers(uri)
+
+
+def unusable(uri: str) -> str:
+    started = time.monotonic()
+    with pytest.raises(UserError, match="MLflow store cannot be used") as caught:
+        check_store(uri, patience_s=1)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "secret" not in text
+    assert time.monotonic() - started < 20
+    return text
+
+
+def test_a_kind_of_store_that_mlflow_does_not_know():
+    assert "htp://host" in unusable("htp://host")
+
+
+def test_a_database_server_that_does_not_answer(closed_socket):
+    port = closed_socket.getsockname()[1]
+    assert "me:***@" in unusable(f"postgresql+psycopg://me:secret@127.0.0.1:{port}/none")
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    path = tmp_path / "mlflow.db"
+    path.write_text("nothing of the kind " * 100)
+    assert "not a database" in unusable(f"sqlite:///{path}")
+    assert "no file can be written there" in unusable(f"sqlite:///{path}/below/mlflow.db")
+    assert "no file can be written there" in unusable(f"sqlite:///{tmp_path}")
+
+
+def test_a_file_that_is_not_there_yet_is_fine_and_not_made(tmp_path):
+    check_store(f"sqlite:///{tmp_path / 'below' / 'mlflow.db'}")
+    assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,10 @@ def quick_settings():
     from nearedge_services.surrogate.settings import SurrogateSettings
 
     return SurrogateSettings(
+        tight_binding=False,
         members=2,
+        layers=2,
+        guidance_members=2,
         channels=24,
         vectors=8,
         radial=8,
@@ -29,6 +32,13 @@ def quick_settings():
         refine_steps=20,
         batch_atoms=50,
         learning_rate=1e-2,
+        ema=0.9,
+        noise_aware_steps=120,
+        noise_aware_channels=16,
+        noise_aware_vectors=6,
+        noise_aware_layers=1,
+        noise_aware_cutoff_a=3.0,
+        noise_aware_learning_rate=1e-2,
     )
 
 

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from nearedge_services.surrogate.calibration import IntervalScale, expected_distance, fit_excess
+from nearedge_services.surrogate.calibration import (
+    IntervalScale,
+    distance_spread,
+    expected_distance,
+    fit_excess,
+    smoothed,
+)
 
 
 def heteroscedastic(seed: int, size: int = 4000) -> tuple[np.ndarray, np.ndarray]:
@@ -60,3 +66,30 @@ def test_expected_distance_of_independent_errors_needs_the_whole_variance():
     assert fit_excess(of_mean, variance, true) == pytest.approx(1.0)
     assert np.mean(expected_distance(of_mean, variance, 1.0) - true) == pytest.approx(0, abs=1e-4)
     assert fit_excess(of_mean, variance, of_mean) == 0.0
+
+
+def test_intervals_follow_structures_that_three_members_know_less():
+    """Errors grow fivefold from one structure to another: covered in both, though calibrated on the first."""
+
+    def cases(size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        common = rng.normal(0, 2.0 * size, (40, 100))
+        members = rng.normal(0, 1.0 * size, (40, 3, 100))
+        return common + members.mean(1), members.std(1, ddof=1)
+
+    errors, spread = (np.concatenate(part) for part in zip(cases(1.0, 0), cases(0.5, 1), strict=True))
+    others, theirs = cases(5.0, 2)
+    smooth = IntervalScale.fit(errors, smoothed(spread))
+    assert np.mean(smooth.covers(others, smoothed(theirs))) == pytest.approx(0.9, abs=0.05)
+    assert np.mean(IntervalScale.fit(errors, spread).covers(others, theirs)) < 0.85
+
+
+def test_smoothing_keeps_the_mean_variance():
+    spread = np.random.default_rng(0).exponential(1.0, (5, 60))
+    assert np.mean(smoothed(spread) ** 2, axis=-1) == pytest.approx(np.mean(spread**2, axis=-1))
+    assert np.ptp(smoothed(spread)) < np.ptp(spread)
+
+
+def test_scatter_of_a_distance_does_not_vanish_by_chance():
+    assert distance_spread(0.0, np.full(10, 0.01)) > 1e-3
+    assert distance_spread([0.0, 1.0], np.zeros((2, 10))) == pytest.approx([0.0, 0.5**0.5])

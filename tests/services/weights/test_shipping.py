@@ -1,0 +1,42 @@
+"""The models that come with the program: found by elements, and part of what is installed."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hatchling.builders.sdist import SdistBuilder
+from hatchling.builders.wheel import WheelBuilder
+
+from nearedge_services import weights
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+MODEL_FILES = ("config.json", "weights.safetensors")
+
+
+def put_model(root: Path, kind: str) -> None:
+    """Empty files where a model of carbon belongs."""
+    (root / "carbon" / kind).mkdir(parents=True)
+    for name in MODEL_FILES:
+        (root / "carbon" / kind / name).touch()
+
+
+@pytest.mark.parametrize(("builder", "prefix"), [(WheelBuilder, ""), (SdistBuilder, "services/")])
+def test_weights_are_packed(tmp_path, builder, prefix):
+    """By the build settings and the ignored files of this checkout."""
+    for name in ("pyproject.toml", ".gitignore", "README.md", "LICENSE"):
+        shutil.copy(CHECKOUT / name, tmp_path)
+    put_model(tmp_path / "services" / "nearedge_services" / "weights", "prior")
+    for package in ("platform/nearedge", "agents/nearedge_agents", "db/nearedge_db"):
+        (tmp_path / package).mkdir(parents=True)
+    packed = {file.distribution_path for file in builder(str(tmp_path)).recurse_included_files()}
+    folder = f"{prefix}nearedge_services/weights/carbon"
+    assert {f"{folder}/prior/{name}" for name in MODEL_FILES} <= packed
+
+
+def test_models_are_found_by_their_elements(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    put_model(tmp_path, "prior")
+    assert weights.shipped("prior", ["C", "C"]) == tmp_path / "carbon" / "prior"
+    assert weights.shipped("surrogate", ["C"]) is None
+    assert weights.shipped("prior", ["Si"]) is None
+    assert weights.shipped("prior", ["C", "Si"]) is None
