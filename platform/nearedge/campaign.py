@@ -251,7 +251,7 @@ def _stream(
         set_campaign_state(session, campaign.id, CampaignState.RUNNING)
         is_new = not list_models(session, campaign.id)
     if is_new:
-        console.print("\n".join(checked.start.lines()), markup=False, highlight=False)
+        console.print("\n".join(checked.start.lines()), markup=False, highlight=False, soft_wrap=True)
     LabelledBy.of(checked.oracle).write(config.run_dir / "models" / CHAMPIONS)
     context = Context(
         config=config,

@@ -55,12 +55,12 @@ class Start:
 
     def lines(self) -> list[str]:
         """What is started from and why not, for people."""
-        given = [f"{kind} {model.weights} ({model.origin})" for kind, model in self.models.items()]
-        said = [f"starting from {', '.join(given)}"] if given else []
-        reasons: dict[str, list[str]] = {}
+        said: dict[str, list[str]] = {}
+        for kind, model in self.models.items():
+            said.setdefault(f"starting from {model.origin}", []).append(f"{kind} {model.weights}")
         for kind, why in self.from_nothing.items():
-            reasons.setdefault(why, []).append(kind)
-        return said + [f"trained from nothing: {', '.join(kinds)}: {why}" for why, kinds in reasons.items()]
+            said.setdefault(f"trained from nothing, {why}", []).append(kind)
+        return [f"{what}: {', '.join(which)}" for what, which in said.items()]
 
 
 def choose_start(config: CampaignConfig, elements: Iterable[str], absorber: str, oracle: Oracle) -> Start:

@@ -58,7 +58,8 @@ def test_shipped_models_are_the_default(program):
     (line,) = found.lines()
     for kind, model in found.models.items():
         assert model.weights.startswith("sha256:")
-        assert f"{kind} {model.weights} (shipped)" in line
+        assert f"{kind} {model.weights}" in line
+    assert line.startswith("starting from shipped: prior sha256:")
 
 
 def test_the_hash_is_that_of_the_weights(program):
@@ -81,7 +82,7 @@ def test_nothing_is_all_from_nothing(program):
     found = start(start="nothing")
     assert found.models == {}
     assert set(found.from_nothing) == set(MODEL_KINDS)
-    assert found.lines() == ["trained from nothing: prior, surrogate, potential: models.start is nothing"]
+    assert found.lines() == ["trained from nothing, models.start is nothing: prior, surrogate, potential"]
 
 
 @pytest.mark.parametrize("elements", [["Si"], ["C", "Si"]])
@@ -90,7 +91,7 @@ def test_no_models_for_these_elements(program, elements):
     assert found.models == {}
     name = "-".join(sorted(elements))
     assert found.lines() == [
-        f"trained from nothing: prior, surrogate, potential: none comes with the program for {name}"
+        f"trained from nothing, none comes with the program for {name}: prior, surrogate, potential"
     ]
 
 

@@ -78,6 +78,7 @@ def result(tmp_path_factory) -> BenchResult:
     return found
 
 
+@pytest.mark.slow
 def test_given_structures_are_labelled_and_measured(result):
     lots = result.data["lots"]
     assert "networks at densities left out of training" not in lots  # nothing says what the models have seen
@@ -88,6 +89,7 @@ def test_given_structures_are_labelled_and_measured(result):
     assert result.data["noise"] is None
 
 
+@pytest.mark.slow
 def test_an_untrained_surrogate_fails(result):
     judged = [row.passed for row in result.rows if row.passed is not None]
     assert not all(judged)
