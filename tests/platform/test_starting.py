@@ -209,7 +209,7 @@ def test_the_folder_is_relative_to_the_settings_file(tmp_path):
 
 
 def test_a_copy_holds_the_model_alone(program, tmp_path):
-    (program / "prior" / "README.txt").write_text("no part of it")
+    (program / "prior" / "metrics.json").write_text("no part of it")
     start().models["prior"].copy_to(tmp_path / "copy")
     assert sorted(path.name for path in Path(tmp_path / "copy").iterdir()) == [
         "config.json",

@@ -26,7 +26,8 @@ def given(tmp_path):
         folder = tmp_path / "elsewhere" / kind
         folder.mkdir(parents=True)
         (folder / "weights.safetensors").write_text(f"a {kind} from elsewhere")
-        (folder / "notes.txt").write_text("no part of the model")
+        (folder / "config.json").write_text("{}")
+        (folder / "metrics.json").write_text("no part of the model")
         models[kind] = StartingModel(folder, "shipped", f"sha256:{kind}")
     return models
 
@@ -62,7 +63,7 @@ def test_the_first_models_are_the_given_ones(started):
     for kind in MODEL_KINDS:
         first = models_of(started, kind)[0]
         files = sorted(path.name for path in (started.folder / "models" / kind / "000").iterdir())
-        assert files == ["weights.safetensors"]
+        assert files == ["config.json", "weights.safetensors"]
         text = (started.folder / "models" / kind / "000" / "weights.safetensors").read_text()
         assert text == f"a {kind} from elsewhere"
         assert (first.n_train, first.parent_id) == (0, None)

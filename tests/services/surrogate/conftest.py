@@ -33,7 +33,7 @@ def quick_settings():
         batch_atoms=50,
         learning_rate=1e-2,
         ema=0.9,
-        noise_aware_steps=120,
+        noise_aware_steps=200,
         noise_aware_channels=16,
         noise_aware_vectors=6,
         noise_aware_layers=1,
