@@ -31,7 +31,7 @@ def start(folder: Path) -> subprocess.Popen:
     )
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 300.0) -> None:
     """Wait until it holds."""
     deadline = time.monotonic() + seconds
     while not condition():
