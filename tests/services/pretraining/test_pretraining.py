@@ -9,12 +9,14 @@ import pytest
 from ase import Atoms
 
 from nearedge_db.errors import UserError
+from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.pretraining.jobs import rattled, run_job
 from nearedge_services.pretraining.pipeline import networks, pretrain, read_frames
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.pretraining.trainings import seen, split
 from nearedge_services.structures.composition import density_g_cm3
 from nearedge_services.structures.extxyz import read_structures
+from nearedge_services.weights.labels import LabelledBy, labelled_by
 
 TINY = {
     "small_atoms": 8,
@@ -128,6 +130,8 @@ def test_pipeline_from_nothing_to_models(tmp_path):
     assert pretrain(tmp_path, settings, 1, lambda *_: None)["metrics"] == record["metrics"]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "frames").iterdir()} == times
     assert (tmp_path / "models" / "prior" / "weights.safetensors").read_bytes() == weights
-    assert json.loads((tmp_path / "pretraining.json").read_text())["networks"] == 8
+    written = json.loads((tmp_path / "pretraining.json").read_text())
+    assert written["networks"] == 8
+    assert labelled_by(tmp_path / "models") == LabelledBy.of(make_oracle("xtb", {}))
     with pytest.raises(UserError, match="other settings"):
         pretrain(tmp_path, settings.model_copy(update={"seed": 1}), 1, lambda *_: None)
