@@ -5,22 +5,20 @@ Example:
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from ase import Atoms
 
 from nearedge_db.errors import UserError
 from nearedge_services.inference.library import library_of, write_library
 from nearedge_services.networks.weights import CONFIG_FILE
+from nearedge_services.pretraining.frames import networks, read_frames
 from nearedge_services.pretraining.jobs import FirstNetwork, HotFrames, Job, PotentialQuenches, oracle_of
 from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.pretraining.trainings import KINDS, seen, split, train_kind
 from nearedge_services.structures.compact import write_networks
 from nearedge_services.structures.composition import parse_composition
-from nearedge_services.structures.extxyz import read_structures, write_structures
+from nearedge_services.structures.extxyz import write_structures
 from nearedge_services.weights.labels import PRETRAINING_FILE, LabelledBy
 
 SETTINGS_FILE = "settings.json"
@@ -139,12 +137,6 @@ def _quenches(
     return jobs
 
 
-def read_frames(folder: Path, *names: str) -> list[Atoms]:
-    """All labelled frames of the stages with these names, in the order of their files."""
-    files = [file for name in names for file in sorted((folder / "frames").glob(f"{name}-*.extxyz"))]
-    return [atoms for file in files if file.stat().st_size for atoms in read_structures(file)]
-
-
 def _quenching_potential(folder: Path, number: int, settings: PretrainingSettings, report: Report) -> Path:
     """The potential after so many rounds, trained if it is not there."""
     from nearedge_services.potential.training import train_potential
@@ -177,11 +169,6 @@ def _train_all(folder: Path, settings: PretrainingSettings, workers: int, report
         for done, future in enumerate(futures, start=len(KINDS) - len(left) + 1):
             future.result()
             report("models", done, len(KINDS))
-
-
-def networks(frames: Sequence[Atoms]) -> list[Atoms]:
-    """The relaxed networks among labelled frames."""
-    return [atoms for atoms in frames if atoms.info.get("network")]
 
 
 def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ase import Atoms
 
+from nearedge_services.pretraining.frames import networks, read_frames
 from nearedge_services.pretraining.settings import PretrainingSettings
 
 KINDS = ("prior", "potential", "surrogate")
@@ -16,8 +17,6 @@ KINDS = ("prior", "potential", "surrogate")
 def train_kind(kind: str, folder: Path, settings: PretrainingSettings) -> dict[str, float]:
     """Train one model, write it with its metrics to ``folder/models/<kind>``, and return the metrics."""
     import torch
-
-    from nearedge_services.pretraining.pipeline import networks, read_frames
 
     torch.set_num_threads(1)
     frames = [atoms for atoms in read_frames(folder, "network") if seen(atoms, settings)]

@@ -10,8 +10,9 @@ from ase import Atoms
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.pretraining.frames import networks, read_frames
 from nearedge_services.pretraining.jobs import rattled, run_job
-from nearedge_services.pretraining.pipeline import networks, pretrain, read_frames
+from nearedge_services.pretraining.pipeline import pretrain
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.pretraining.trainings import seen, split
 from nearedge_services.structures.composition import density_g_cm3

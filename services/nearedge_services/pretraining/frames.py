@@ -1,0 +1,19 @@
+"""Labelled frames that the stages left in their files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ase import Atoms
+
+from nearedge_services.structures.extxyz import read_structures
+
+
+def read_frames(folder: Path, *names: str) -> list[Atoms]:
+    """All labelled frames of the stages with these names, in the order of their files."""
+    files = [file for name in names for file in sorted((folder / "frames").glob(f"{name}-*.extxyz"))]
+    return [atoms for file in files if file.stat().st_size for atoms in read_structures(file)]
+
+
+def networks(frames: Sequence[Atoms]) -> list[Atoms]:
+    """The relaxed networks among labelled frames."""
+    return [atoms for atoms in frames if atoms.info.get("network")]
