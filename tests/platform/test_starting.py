@@ -72,9 +72,8 @@ def test_the_hash_is_that_of_the_weights(program):
 
 
 def test_the_shipped_carbon_models_fit_the_default_oracle():
-    """What comes with the program is usable as it is; a checkout may come without it."""
-    if weights.shipped("prior", ["C"]) is None:
-        pytest.skip("this checkout has no trained weights")
+    """What comes with the program is usable as it is."""
+    assert weights.shipped("prior", ["C"]) is not None
     assert start().from_nothing == {}
 
 
