@@ -145,7 +145,7 @@ class _Walk:
             )
         for sigma, following in pairwise(sigmas):
             churned = self.churned(float(sigma))
-            extra = max(churned**2 - float(sigma) ** 2, 0.0) ** 0.5
+            extra = self.settings.churn_noise * max(churned**2 - float(sigma) ** 2, 0.0) ** 0.5
             if extra:
                 positions = positions + extra * self.noise()
             denoised, strain = self.denoised(positions, churned, guidance)

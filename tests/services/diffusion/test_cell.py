@@ -99,7 +99,9 @@ def test_noise_keeps_its_size_while_the_cell_changes():
     """Sites are fixed in space, so that the exact spread is known whatever the cell does."""
     denoiser = GaussianSites([0.0, 0.0, 0.0], 0.2)
     cell = Atoms("C800", positions=np.zeros((800, 3)), cell=[30.0] * 3, pbc=True)
-    settings = SamplerSettings(start="uniform", steps=500, churn=0.04, sigma_min=0.005)
+    settings = SamplerSettings(
+        start="uniform", steps=500, sigma_max=0.9, churn=0.04, churn_noise=1.0, sigma_min=0.005
+    )
     free = settings.model_copy(update={"cell_step": 0.002})
     density = density_g_cm3(cell)
     guide = ObjectiveGuidance(DensityObjective(1.3 * density, ("C",), density), 10.0)

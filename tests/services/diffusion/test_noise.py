@@ -23,7 +23,7 @@ def test_stratified_uniforms_fill_every_part():
 def test_sampling_levels_descend_to_zero(steps):
     sigmas = sampling_sigmas(SamplerSettings(steps=steps))
     assert len(sigmas) == steps + 1
-    assert sigmas[0] == pytest.approx(0.9)
+    assert sigmas[0] == pytest.approx(SamplerSettings().sigma_max)
     assert sigmas[-1] == 0
     assert (np.diff(sigmas) < 0).all()
 
