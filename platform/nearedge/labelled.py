@@ -12,6 +12,7 @@ import numpy.typing as npt
 from sqlalchemy import column, select, table
 from sqlalchemy.orm import Session
 
+from nearedge_db.schema import CampaignStructure
 from nearedge_db.states import LabelRole
 
 BEST_COUNT = 10
@@ -22,6 +23,12 @@ LEAST_RANGE = 0.2
 
 LEAST_DISTANCE_SCALE = 1e-4
 """Lower bound, 1/eV, of the distance that sets the weights: a perfect match must not take all the weight."""
+
+LIKE_STARTS = 3
+"""So many starting structures, those nearest in density, are what a structure's energy is compared with."""
+
+LIKE_DENSITY_G_CM3 = 0.4
+"""Farther from it in density they are not alike: then there is no comparison."""
 
 PROPERTY_TITLES = {
     "density_g_cm3": "density (g/cm³)",
@@ -71,6 +78,14 @@ def read_labelled(session: Session, campaign: str) -> list[Labelled]:
         .order_by(view.c.sequence)
     )
     return [Labelled(*row) for row in session.execute(query)]
+
+
+def read_groups(session: Session, campaign_id: int) -> dict[int, str]:
+    """Structure -> name of the network that it is a frame of."""
+    query = select(CampaignStructure.structure_id, CampaignStructure.group_name).where(
+        CampaignStructure.campaign_id == campaign_id
+    )
+    return dict(session.execute(query).tuples().all())
 
 
 def of_role(labelled: Iterable[Labelled], role: LabelRole) -> list[Labelled]:
@@ -157,9 +172,18 @@ def _weighted(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64])
     return Recovered(mean, spread, float(low), float(high), len(values))
 
 
-def property_range(labelled: Iterable[Labelled], name: str) -> tuple[float, float] | None:
-    """Axis limits that show a property of all structures; None when it is not known of any."""
-    known = [getattr(one, name) for one in labelled if getattr(one, name) is not None]
+def energy_above_starts(one: Labelled, starts: Iterable[Labelled]) -> float | None:
+    """Energy, eV/atom, above the median of the starting structures of like density; None where there are too few."""
+    apart = [(abs(start.density_g_cm3 - one.density_g_cm3), start.energy_per_atom_ev) for start in starts]
+    near = sorted(pair for pair in apart if pair[0] <= LIKE_DENSITY_G_CM3)[:LIKE_STARTS]
+    return None if len(near) < LIKE_STARTS else one.energy_per_atom_ev - median(pair[1] for pair in near)
+
+
+def property_range(
+    labelled: Iterable[Labelled], name: str, also: Sequence[float] = ()
+) -> tuple[float, float] | None:
+    """Axis limits that show a property of all structures, and ``also`` these values; None when there are none."""
+    known = [*also, *(getattr(one, name) for one in labelled if getattr(one, name) is not None)]
     if not known:
         return None
     middle = (min(known) + max(known)) / 2

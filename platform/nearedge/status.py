@@ -3,12 +3,16 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from nearedge.inferred_words import verdict
 from nearedge.labelled import PROPERTY_TITLES
 from nearedge.summary import CampaignSummary
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+PROPERTY_HEADER = ("", "the spectrum says", "90 % interval", "best structures", "middle 68 %", "")
+"""The last column says where the best structures lie outside the interval."""
 
 
 def print_summary(summary: CampaignSummary, console: "Console") -> None:
@@ -20,7 +24,9 @@ def print_summary(summary: CampaignSummary, console: "Console") -> None:
     if summary.stop_reason:
         title.append(f"  ({summary.stop_reason})", style="dim")
     console.print(title)
-    for table in (_progress(summary), _recovered(summary), _pools(summary), _models(summary), _cost(summary)):
+    console.print(_progress(summary))
+    _print_properties(summary, console)
+    for table in (_pools(summary), _models(summary), _cost(summary)):
         if table.row_count:
             console.print(table)
 
@@ -96,12 +102,31 @@ def _progress(summary: CampaignSummary) -> "Table":
     return table
 
 
-def _recovered(summary: CampaignSummary) -> "Table":
-    table = _table("best structures", "mean ± spread of the ensemble", "its middle 68 %")
-    for name, found in summary.recovered.items():
-        interval = f"{found.low:.2f} … {found.high:.2f}"
-        table.add_row(PROPERTY_TITLES[name], f"{found.mean:.2f} ± {found.spread:.2f}", interval)
-    return table
+def _print_properties(summary: CampaignSummary, console: "Console") -> None:
+    table = _table(*PROPERTY_HEADER)
+    for row in property_rows(summary):
+        table.add_row(*row)
+    if table.row_count:
+        console.print(table)
+    console.print(verdict(summary.inferred, summary.recovered), markup=False, highlight=False)
+    console.print()
+
+
+def property_rows(summary: CampaignSummary) -> list[tuple[str, ...]]:
+    """Cells under `PROPERTY_HEADER` for every property of which something is known."""
+    rows, outside = [], summary.inferred.outside(summary.recovered)
+    for name, title in PROPERTY_TITLES.items():
+        said, found = summary.inferred.properties.get(name), summary.recovered.get(name)
+        if said is None and found is None:
+            continue
+        cells = ["—", "—"] if said is None else [f"{said.median:.2f}", f"{said.low:.2f} … {said.high:.2f}"]
+        if found is None:
+            cells += ["—", "—", ""]
+        else:
+            mean = f"{found.mean:.2f} ± {found.spread:.2f}"
+            cells += [mean, f"{found.low:.2f} … {found.high:.2f}", "outside" if name in outside else ""]
+        rows.append((title, *cells))
+    return rows
 
 
 def _pools(summary: CampaignSummary) -> "Table":

@@ -17,6 +17,7 @@ from nearedge.config import StopConfig
 from nearedge.costs import Cost, read_cost
 from nearedge.driving import is_abandoned, shown_state
 from nearedge.gate import first_word
+from nearedge.inferred import Inferred, infer
 from nearedge.labelled import (
     Labelled,
     Recovered,
@@ -122,6 +123,8 @@ class CampaignSummary:
     """Median of the baseline: structures sampled without guidance."""
     recovered: dict[str, Recovered]
     """What the best guided structures have in common: see :func:`nearedge.labelled.recover`."""
+    inferred: Inferred
+    """What the target's spectrum alone says of the same properties."""
     pools: dict[str, PoolSummary]
     cost: Cost
     models: tuple[ModelSummary, ...]
@@ -168,6 +171,7 @@ class CampaignSummary:
             "late_over_unguided": self.late_over_unguided,
             "best_over_seed": self.best_over_seed,
             "recovered": {name: asdict(found) for name, found in self.recovered.items()},
+            "inferred": self.inferred.to_json(self.recovered),
             "pools": {name: pool.occupancy for name, pool in self.pools.items()},
             "cpu_share": {name: pool.cpu_share for name, pool in self.pools.items()},
             "cost": {
@@ -184,16 +188,19 @@ class CampaignSummary:
         }
 
 
-def summarise(database: Database, campaign_name: str) -> CampaignSummary:
-    """Read everything about a campaign. Raises UserError when the database has none of that name."""
+def summarise(database: Database, campaign_name: str, *, inferring: bool = True) -> CampaignSummary:
+    """Read everything about a campaign. Raises UserError when the database has none of that name.
+
+    Without ``inferring`` nothing is inferred from the target's spectrum, which takes longer than all the rest.
+    """
     with database.session() as session:
         campaign = require_campaign(session, campaign_name)
         labelled = read_labelled(session, campaign_name)
-        return summarise_labelled(session, campaign, labelled, database.now(session))
+        return summarise_labelled(session, campaign, labelled, database.now(session), inferring=inferring)
 
 
 def summarise_labelled(
-    session: Session, campaign: Campaign, labelled: list[Labelled], now: datetime
+    session: Session, campaign: Campaign, labelled: list[Labelled], now: datetime, *, inferring: bool = True
 ) -> CampaignSummary:
     """The summary of a campaign whose labelled structures have been read already."""
     holder = driver.holder(campaign, now)
@@ -216,6 +223,9 @@ def summarise_labelled(
         late_median=median_distance(late(guided)),
         unguided_median=median_distance(baseline),
         recovered=recover(guided),
+        inferred=infer(session, campaign, labelled)
+        if inferring
+        else Inferred(refusal="it was not asked for"),
         pools=_pools(session, campaign.id),
         cost=read_cost(session, campaign),
         models=_models(session, campaign.id),

@@ -149,6 +149,19 @@ def test_the_report_stands_alone_and_tells_the_same(campaign):
     assert (campaign.run / "report.png").stat().st_size > 10_000
 
 
+def test_what_the_spectrum_alone_says_is_told(campaign):
+    """The target is a made-up curve, which networks of carbon do not have: that must be said, whatever is inferred."""
+    told = status(campaign.folder)["inferred"]
+    assert set(told["properties"]) == {"density_g_cm3", "cn2_fraction", "cn3_fraction", "cn4_fraction"}
+    assert all(one["low"] <= one["median"] <= one["high"] for one in told["properties"].values())
+    assert (told["source"], told["refusal"], told["shipped_not_used"]) == ("shipped", None, None)
+    assert told["typicality"] < 0.01
+    assert told["best_outside"] == []
+    page = (campaign.run / "report.html").read_text(encoding="utf-8")
+    for text in (page, " ".join(campaign.output.split())):
+        assert "The library does not know such spectra" in text
+
+
 def test_the_best_structures_can_be_read(campaign):
     best = read_structures(campaign.run / "best.extxyz")
     assert len(best) >= LABELS

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from rich.console import Console
+from tests.platform.inferred_campaign import Network, Setup, make, networks, spectrum_of
 from tests.platform.synthetic_campaign import Plan, make_campaign, make_empty_campaign
 from typer import Typer
 from typer.testing import CliRunner
@@ -95,6 +96,22 @@ def test_the_tables_leave_no_distance_out(run_dir):
             lines.setdefault(line.split()[0], line)  # a table of costs follows, with rows of the same names
     assert lines["starting"].split()[-3:] == ["6", "20.00", "29.00"]
     assert lines["unguided"].split()[-3:] == ["3/3", "22.00", "26.00"]
+
+
+def test_the_tables_set_the_best_structures_beside_what_the_spectrum_says(tmp_path):
+    setup = Setup(spectrum_of(2.7, 0.45), networks(24), guided=[Network(3.3, 0.9)])
+    lines = _printed(make(tmp_path, setup)).splitlines()
+    (header,) = (line for line in lines if "the spectrum says" in line)
+    assert header.index("the spectrum says") < header.index("best structures")
+    (density,) = (line for line in lines if line.strip().startswith("density"))
+    assert density.split()[-1] == "outside"
+    assert "3.30 ± 0.00" in density
+    assert "The best structures disagree with what the spectrum alone says" in " ".join(lines)
+
+
+def test_why_the_spectrum_says_nothing_is_printed(run_dir):
+    text = " ".join(_printed(run_dir.open_database()).split())
+    assert "What the spectrum alone says cannot be told: too few networks, 6 starting structures" in text
 
 
 def test_markup_in_a_reason_is_shown_as_it_is(tmp_path):

@@ -1,12 +1,13 @@
 """The numbers of a campaign, against values worked out by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from tests.platform.synthetic_campaign import Plan, make_campaign, make_empty_campaign
 
 from nearedge.gate import first_word
-from nearedge.labelled import late, recover
+from nearedge.labelled import energy_above_starts, late, recover
 from nearedge.summary import HEADLINES, summarise
 from nearedge_db.errors import UserError
 from nearedge_db.states import CampaignState
@@ -163,6 +164,15 @@ def test_headlines_are_the_models_own():
 
     own = {"prior": Prior.HEADLINE, "surrogate": Surrogate.HEADLINE, "potential": Potential.HEADLINE}
     assert own == HEADLINES
+
+
+def test_energy_is_compared_with_the_three_starts_nearest_in_density():
+    energies = {2.0: -51.0, 2.4: -50.4, 2.5: -50.6, 2.7: -50.1, 3.4: -40.0}
+    starts = [replace(_labelled(0.02, density), energy_per_atom_ev=e) for density, e in energies.items()]
+    found = replace(_labelled(0.01, 2.55), energy_per_atom_ev=-50.0)
+    assert energy_above_starts(found, starts) == pytest.approx(0.4)  # above the median of -50.6, -50.4, -50.1
+    assert energy_above_starts(replace(found, density_g_cm3=3.3), starts) is None  # one is within 0.4 g/cm³
+    assert energy_above_starts(found, starts[:2]) is None
 
 
 def _labelled(distance, density):

@@ -1,6 +1,7 @@
 """``nearedge pretrain``: the three models from nothing, on data the program makes itself."""
 
 import os
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +61,7 @@ def read_settings(unit: str, density: str, seed: int, pairs: list[str]) -> Any:
     from pydantic import ValidationError
 
     from nearedge.cli.label import parse_settings
-    from nearedge_services.pretraining.settings import PretrainingSettings
+    from nearedge_services.pretraining.settings import MODELS, PretrainingSettings
     from nearedge_services.structures.bond_order import ELEMENTS
     from nearedge_services.structures.composition import parse_composition
 
@@ -72,7 +73,10 @@ def read_settings(unit: str, density: str, seed: int, pairs: list[str]) -> Any:
     values: dict[str, Any] = {"unit": unit, "density_g_cm3": _range(density), "seed": seed}
     if unit != "C":
         values["left_out_g_cm3"] = ()
-    for key, value in parse_settings(pairs).items():
+    chosen = parse_settings(pairs)
+    if any(key.startswith("models.") for key in chosen):
+        values["models"] = deepcopy(MODELS)  # one key changed: the others stay as they were
+    for key, value in chosen.items():
         _put(values, key, value)
     try:
         return PretrainingSettings.model_validate(values)

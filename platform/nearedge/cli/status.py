@@ -35,7 +35,7 @@ def status(
     from nearedge_db.errors import UserError
 
     if campaign is None and directory is None:
-        summaries = [_read(run_dir, None) for run_dir in find_runs()]
+        summaries = [_read(run_dir, None, inferring=as_json) for run_dir in find_runs()]
         if not summaries and not as_json:
             raise UserError(
                 "there is no campaign under runs/", fix="start one, or give its directory with --dir"
@@ -52,11 +52,11 @@ def status(
         print_summary(summary, Console())
 
 
-def _read(run_dir: "RunDir", campaign: str | None) -> "CampaignSummary":
+def _read(run_dir: "RunDir", campaign: str | None, *, inferring: bool = True) -> "CampaignSummary":
     from nearedge.summary import summarise
 
     database = run_dir.open_database()
     try:
-        return summarise(database, campaign or run_dir.campaign_name)
+        return summarise(database, campaign or run_dir.campaign_name, inferring=inferring)
     finally:
         database.dispose()

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from nearedge.labelled import Labelled, by_distance, of_role, read_labelled
+from nearedge.labelled import Labelled, by_distance, of_role, read_groups, read_labelled
 from nearedge.summary import CampaignSummary, require_campaign, summarise_labelled
 from nearedge_db.database import Database
-from nearedge_db.schema import Campaign, CampaignStructure, LabelRow, OracleSettings, Structure
+from nearedge_db.schema import Campaign, LabelRow, OracleSettings, Structure
 from nearedge_db.states import LabelRole, StructureOrigin
 from nearedge_db.store import get_structure, to_atoms
 
@@ -127,6 +126,11 @@ class ReportData:
         """Labelled structures of one role with a distance, in order."""
         return of_role(self.labelled, role)
 
+    def inferred_range(self, name: str) -> tuple[float, ...]:
+        """The 90 % interval of what the spectrum alone says of a property; empty where it says nothing that counts."""
+        interval = self.summary.inferred.properties.get(name) if self.summary.inferred.known else None
+        return () if interval is None else (interval.low, interval.high)
+
 
 def read_report(database: Database, campaign_name: str) -> ReportData:
     """Read a campaign for its report. Raises UserError when the database has none of that name."""
@@ -149,7 +153,7 @@ def read_report(database: Database, campaign_name: str) -> ReportData:
             best_seed=best_seed[0] if best_seed else None,
             best_atoms=to_atoms(get_structure(session, shown[0].structure_id)) if shown else None,
             seed_spread=_spread(target, curves),
-            like_spread=like_spread(target, curves, _groups(session, campaign.id)),
+            like_spread=like_spread(target, curves, read_groups(session, campaign.id)),
             alignment=(campaign.alignment_json or {}).get("alignment"),
             history=tuple((campaign.alignment_json or {}).get("history") or ()),
             provenance=_provenance(session, campaign, labelled),
@@ -210,14 +214,6 @@ def like_spread(target: TargetView | None, curves: list[Curve], groups: dict[int
 def _between(target: TargetView, a: Curve, b: Curve) -> float:
     """Root mean square difference over the window, 1/eV."""
     return float(np.sqrt(np.mean((a.intensity - b.intensity)[target.mask] ** 2)))
-
-
-def _groups(session: Session, campaign_id: int) -> dict[int, str]:
-    """Structure -> name of the network that it is a frame of."""
-    query = select(CampaignStructure.structure_id, CampaignStructure.group_name).where(
-        CampaignStructure.campaign_id == campaign_id
-    )
-    return dict(session.execute(query).tuples().all())
 
 
 def _provenance(session: Session, campaign: Campaign, labelled: list[Labelled]) -> Provenance:

@@ -215,6 +215,10 @@ def properties(data: ReportData) -> go.Figure | None:
             )
             line = {"color": GUIDED, "width": 1.4, "dash": "dash"}
             figure.add_vline(x=found.mean, line=line, row=1, col=place, **EVERYWHERE)
+        frame = data.inferred_range(name)
+        if frame:
+            dotted = {"color": TARGET, "width": 1.6, "dash": "dot"}
+            figure.add_vrect(x0=frame[0], x1=frame[1], line=dotted, row=1, col=place, **EVERYWHERE)
         for role in ROLES:
             known = [one for one in data.role(role) if getattr(one, name) is not None]
             figure.add_scatter(
@@ -230,7 +234,7 @@ def properties(data: ReportData) -> go.Figure | None:
                 col=place,
             )
         figure.update_xaxes(
-            title=PROPERTY_TITLES[name], range=property_range(data.labelled, name), row=1, col=place
+            title=PROPERTY_TITLES[name], range=property_range(data.labelled, name, frame), row=1, col=place
         )
     figure.update_yaxes(title=DISTANCE_TITLE, rangemode="tozero", row=1, col=1)
     return styled(figure, 360)

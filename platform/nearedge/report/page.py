@@ -3,6 +3,8 @@
 from html import escape
 from typing import TYPE_CHECKING
 
+from nearedge.inferred_words import basis
+from nearedge.labelled import LIKE_DENSITY_G_CM3, LIKE_STARTS
 from nearedge.report import agreement, figures, machinery, structure_view, tables, words
 from nearedge.report.data import ReportData
 from nearedge.report.stylesheet import CSS
@@ -95,7 +97,9 @@ def _tiles(data: ReportData) -> str:
         (number(summary.best_over_seed), "best found over best starting structure"),
         (distance(summary.best_distance), "best distance, 10⁻³ per eV"),
         (words.property_line(data, "density_g_cm3") or "—", "density of the best, g/cm³"),
+        (words.inferred_line(data, "density_g_cm3") or "—", "density by the spectrum alone (90 %), g/cm³"),
         (words.property_line(data, "cn4_fraction") or "—", "4-fold share of the best"),
+        (words.inferred_line(data, "cn4_fraction") or "—", "4-fold share by the spectrum alone (90 %)"),
         (f"{summary.labels.guided}/{summary.labels.budget}", "guided labels spent"),
     ]
     cells = "".join(
@@ -140,7 +144,14 @@ def _properties(data: ReportData) -> str:
     plot = _plot(figures.properties(data), "properties", "No label has a distance to the target yet.")
     title = "What the spectrum determines: density and coordination"
     note = words.recovered(data) or "No guided structure is labelled yet, so nothing is recovered."
-    return _section(title, _text(note, "note"), plot)
+    return _section(
+        title,
+        tables.properties(data),
+        _text(basis(data.summary.inferred), "note"),
+        _text(note, "note"),
+        _text(words.frames(data), "note"),
+        plot,
+    )
 
 
 def _best(data: ReportData) -> str:
@@ -153,7 +164,10 @@ def _best(data: ReportData) -> str:
     if data.best:
         note = (
             "Distances in 10⁻³ per eV; predictions are the surrogate's last before the label; energies are "
-            "above the lowest labelled structure of the campaign, whatever its density."
+            "above the lowest labelled structure of the campaign, whatever its density, and above the median of the "
+            f"{LIKE_STARTS} starting structures nearest in density (— where those are not within "
+            f"{LIKE_DENSITY_G_CM3:g} g/cm³): a strained structure lies far above them. The order is that of the "
+            "distances alone."
         )
     return _section(title, plot, tables.best(data), _text(note, "note"))
 

@@ -173,11 +173,17 @@ def _properties(row: "np.ndarray", data: ReportData) -> None:
             axes.axvspan(found.low, found.high, color=GUIDED_SOFT, alpha=0.4, lw=0)
             axes.axvline(found.mean, color=GUIDED, ls="--", lw=1.3)
             axes.set_title(f"{found.mean:.2f} ± {found.spread:.2f}", fontweight="normal", fontsize=10)
+        frame = data.inferred_range(name)
+        if frame:
+            axes.axvspan(*frame, fill=False, edgecolor=TARGET, ls=":", lw=1.6)
+            axes.set_title(
+                f"spectrum: {frame[0]:.2f}–{frame[1]:.2f}", loc="right", fontweight="normal", fontsize=9
+            )
         for role in ROLES:
             known = [one for one in data.role(role) if getattr(one, name) is not None]
             y = [MILLI * (one.spectral_distance or 0.0) for one in known]
             axes.scatter([getattr(one, name) for one in known], y, s=18, color=ROLE_COLOURS[role], alpha=0.75)
         axes.set_xlabel(PROPERTY_TITLES[name])
         axes.set_ylim(bottom=0)
-        axes.set_xlim(property_range(data.labelled, name))
+        axes.set_xlim(property_range(data.labelled, name, frame))
     row[0].set_ylabel(DISTANCE_TITLE)

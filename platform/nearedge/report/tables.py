@@ -6,10 +6,10 @@ from html import escape
 
 import yaml
 
-from nearedge.labelled import Labelled, by_distance
+from nearedge.labelled import Labelled, by_distance, energy_above_starts
 from nearedge.report.data import ReportData
 from nearedge.report.style import pool_names
-from nearedge.status import distance, duration, number, share
+from nearedge.status import PROPERTY_HEADER, distance, duration, number, property_rows, share
 from nearedge_db.redaction import without_password
 from nearedge_db.states import LabelRole
 
@@ -29,21 +29,30 @@ def best(data: ReportData) -> str:
     if not shown:
         return ""
     lowest = min(one.energy_per_atom_ev for one in data.labelled)
+    starts = data.role(LabelRole.SEED)
     header = (
         "structure",
         "distance",
         "predicted",
         "density g/cm³",
         "2 / 3 / 4-fold",
-        "energy eV/atom",
+        "energy above lowest, eV/atom",
+        "above starts of like density, eV/atom",
         "shortest contact Å",
         "prior / surrogate / potential",
         "seed",
     )
-    return html_table(header, (_best_row(one, lowest) for one in shown))
+    return html_table(header, (_best_row(one, lowest, starts) for one in shown))
 
 
-def _best_row(one: Labelled, lowest: float) -> tuple[str, ...]:
+def properties(data: ReportData) -> str:
+    """What the spectrum alone says of each property, beside what the best structures have."""
+    rows = property_rows(data.summary)
+    return html_table(PROPERTY_HEADER, rows) if rows else ""
+
+
+def _best_row(one: Labelled, lowest: float, starts: Sequence[Labelled]) -> tuple[str, ...]:
+    above = energy_above_starts(one, starts)
     shares = " / ".join(share(value) for value in (one.cn2_fraction, one.cn3_fraction, one.cn4_fraction))
     versions = (one.prior_version, one.surrogate_version, one.potential_version)
     predicted = distance(one.predicted_distance)
@@ -56,6 +65,7 @@ def _best_row(one: Labelled, lowest: float) -> tuple[str, ...]:
         number(one.density_g_cm3),
         shares,
         f"{one.energy_per_atom_ev - lowest:+.3f}",
+        "—" if above is None else f"{above:+.3f}",
         number(one.shortest_contact_a),
         " / ".join("—" if version is None else str(version) for version in versions),
         "—" if one.seed is None else str(one.seed),

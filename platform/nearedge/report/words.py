@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from nearedge.inferred_words import shown, verdict
 from nearedge.report.data import ReportData
 from nearedge.status import distance
 from nearedge_db.states import CampaignState, LabelRole
@@ -31,8 +32,10 @@ def found(data: ReportData) -> list[str]:
     """The answer, one sentence a finding; says so where there is none yet."""
     summary = data.summary
     sentences = [_state(data)]
+    judged = verdict(summary.inferred, summary.recovered)
     if summary.best_distance is None:
-        return [*sentences, "No guided structure has been labelled yet, so there is nothing found to report."]
+        nothing = "No guided structure has been labelled yet, so there is nothing found to report."
+        return [*sentences, nothing, judged]
     best = f"The best guided structure misses the target by {distance(summary.best_distance)} × 10⁻³ per eV"
     if summary.best_over_seed is not None:
         best += (
@@ -56,6 +59,7 @@ def found(data: ReportData) -> list[str]:
             )
     else:
         sentences.append("There is no unguided baseline yet to compare with.")
+    sentences.append(judged)
     scale = _scale(data)
     return sentences if scale is None else [*sentences, scale]
 
@@ -130,3 +134,16 @@ def property_line(data: ReportData, name: str) -> str | None:
     """``2.93 ± 0.08`` for the headline; None when it is not known."""
     one = data.summary.recovered.get(name)
     return None if one is None else f"{one.mean:.2f} ± {one.spread:.2f}"
+
+
+def inferred_line(data: ReportData, name: str) -> str | None:
+    """``2.71–3.15``, the interval for the headline; None where the spectrum alone says nothing that counts."""
+    ends = data.inferred_range(name)
+    return "–".join(shown(name, value) for value in ends) if ends else None
+
+
+def frames(data: ReportData) -> str | None:
+    """What is drawn for what the spectrum says; None where nothing is."""
+    if not data.summary.inferred.known:
+        return None
+    return "In the panels below, the dotted frame is the 90 % interval of what the spectrum alone says."

@@ -1,7 +1,7 @@
 """Networks of known density with their spectra: what an inference learns from."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from ase import Atoms
 
 from nearedge_db.errors import UserError
+from nearedge_services.spectra.distance import area_normalised
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.spectra.labelled import label_cell_means
 from nearedge_services.structures.composition import density_g_cm3
@@ -48,6 +49,17 @@ class Library:
             self.shares[chosen],
             tuple(self.groups[k] for k in chosen),
         )
+
+    def in_window(self, mask: npt.NDArray[np.bool_]) -> "Library":
+        """The library cut to the grid points (G,) of a contiguous window, spectra renormalised to unit area there.
+
+        Raises ValueError when a spectrum has no positive area in the window.
+        """
+        inside = np.flatnonzero(mask)
+        energies = self.grid.energies[inside]
+        grid = EnergyGrid(float(energies[0]), float(energies[-1]), self.grid.step_ev)
+        spectra = area_normalised(self.spectra[:, inside], grid.weights)
+        return replace(self, grid=grid, spectra=spectra)
 
 
 def library_of(frames: Sequence[Atoms], absorber: str) -> Library:

@@ -17,6 +17,7 @@ The second step is what regression adjustment does in approximate Bayesian compu
 Balding, Genetics 162, 2025 (2002)), in closed form.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -93,11 +94,35 @@ class Posterior:
         return Interval(*map(float, values))
 
 
+ALIKE = 1e-5
+"""Principal components with a smaller share of the largest singular value are rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """Mean (G,) of a library's spectra and their principal axes (n, G), those of the largest variance first."""
+
+    mean: Array
+    rows: Array
+
+    @classmethod
+    def of(cls, library: Library) -> "Axes":
+        """By singular value decomposition; axes along which the spectra do not differ are left out."""
+        mean = library.spectra.mean(axis=0)
+        _, sizes, rows = np.linalg.svd(library.spectra - mean, full_matrices=False)
+        return cls(mean, rows[sizes > ALIKE * max(sizes[0], np.finfo(float).tiny)])
+
+
 class SpectrumInference:
     """A library, ready to be asked about spectra."""
 
-    def __init__(self, library: Library, settings: InferenceSettings | None = None) -> None:
-        """Raises UserError when the library is too small for the settings."""
+    def __init__(
+        self, library: Library, settings: InferenceSettings | None = None, axes: Axes | None = None
+    ) -> None:
+        """``axes`` are those of the library, where they are known already.
+
+        Raises UserError when the library is too small for the settings, or its networks are too much alike.
+        """
         self.settings = settings or InferenceSettings()
         least = self.settings.components + self.settings.degree + 4
         if len(library) < least:
@@ -106,10 +131,17 @@ class SpectrumInference:
                 got=f"{len(library)} networks",
                 fix=f"give at least {least}",
             )
+        axes = axes or Axes.of(library)
+        densities = distinct_densities(library)
+        if len(axes.rows) < self.settings.components or densities <= self.settings.degree:
+            raise UserError(
+                "the networks of the library are too much alike for an inference",
+                got=f"{densities} densities, spectra that differ in {len(axes.rows)} ways",
+                fix=f"give more than {self.settings.degree} and at least {self.settings.components}",
+            )
         self.library = library
-        self.mean = library.spectra.mean(axis=0)
-        _, _, rows = np.linalg.svd(library.spectra - self.mean, full_matrices=False)
-        self.basis = rows[: self.settings.components]
+        self.mean = axes.mean
+        self.basis = axes.rows[: self.settings.components]
         self.range = self.settings.density_g_cm3 or (
             float(library.densities_g_cm3.min()),
             float(library.densities_g_cm3.max()),
@@ -124,11 +156,7 @@ class SpectrumInference:
 
     def posterior(self, spectrum: npt.ArrayLike, seed: int = 0) -> Posterior:
         """Posterior of density and coordination for one area-normalised cell-mean spectrum (G,), 1/eV."""
-        low, high = self.range
-        grid = np.linspace(low, high, max(round((high - low) / self.settings.grid_step_g_cm3), 1) + 1)
-        predicted = self._regression.predict(self._features(grid), self.components(spectrum))
-        log = self.settings.temper * (predicted.log_density - predicted.log_density.max())
-        probability = np.exp(log) / np.exp(log).sum()
+        grid, predicted, probability = self._at(spectrum)
         rng = np.random.default_rng(seed)
         places = rng.choice(len(grid), size=self.settings.draws, p=probability)
         noise = rng.standard_t(predicted.share_freedom, size=(self.settings.draws, len(SHARES)))
@@ -137,8 +165,27 @@ class SpectrumInference:
             densities_g_cm3=grid,
             probability=probability,
             share_draws={number: np.clip(draws[:, k], 0.0, 1.0) for k, number in enumerate(SHARES)},
-            typicality=float(fisher.sf(predicted.ratio.min(), self.settings.components, predicted.freedom)),
+            typicality=self.typicality(spectrum),
         )
+
+    def typicality(self, spectrum: npt.ArrayLike) -> float:
+        """What `Posterior.typicality` tells, of one spectrum (G,)."""
+        _, predicted, _ = self._at(spectrum)
+        return float(fisher.sf(predicted.ratio.min(), self.settings.components, predicted.freedom))
+
+    def log_probability(self, spectrum: npt.ArrayLike, density_g_cm3: float) -> float:
+        """Logarithm of the posterior probability density, per g/cm³, of one density."""
+        grid, _, probability = self._at(spectrum)
+        value = float(np.interp(density_g_cm3, grid, probability / (grid[1] - grid[0])))
+        return math.log(max(value, 1e-12))
+
+    def _at(self, spectrum: npt.ArrayLike) -> "tuple[Array, _Predicted, Array]":
+        """Grid of densities (D,), what the regression predicts there, and the posterior probabilities (D,)."""
+        low, high = self.range
+        grid = np.linspace(low, high, max(round((high - low) / self.settings.grid_step_g_cm3), 1) + 1)
+        predicted = self._regression.predict(self._features(grid), self.components(spectrum))
+        log = self.settings.temper * (predicted.log_density - predicted.log_density.max())
+        return grid, predicted, np.exp(log) / np.exp(log).sum()
 
     def _features(self, densities_g_cm3: Array) -> Array:
         """Legendre polynomials (n, degree + 1) of densities scaled to the library's range."""
@@ -202,16 +249,40 @@ class _Regression:
         )
 
 
+def distinct_densities(library: Library) -> int:
+    """How many densities a library has that differ by 0.01 g/cm³."""
+    return len(np.unique(library.densities_g_cm3.round(2)))
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """The frames of one group, and the library without them."""
+
+    left_out: tuple[int, ...]
+    library: Library
+    axes: Axes
+
+
+def folds(library: Library) -> list[Fold]:
+    """Every group left out once."""
+    found = []
+    for group in dict.fromkeys(library.groups):
+        left_out = tuple(k for k, other in enumerate(library.groups) if other == group)
+        rest = library.subset([k for k in range(len(library)) if k not in left_out])
+        found.append(Fold(left_out, rest, Axes.of(rest)))
+    return found
+
+
 def leave_one_out(
     library: Library, settings: InferenceSettings | None = None, seed: int = 0
 ) -> list[Posterior]:
     """The posterior of every network from a library without it and without the frames of its group."""
-    posteriors = []
-    for index, group in enumerate(library.groups):
-        others = [k for k, other in enumerate(library.groups) if other != group]
-        inference = SpectrumInference(library.subset(others), settings)
-        posteriors.append(inference.posterior(library.spectra[index], seed + index))
-    return posteriors
+    posteriors: dict[int, Posterior] = {}
+    for fold in folds(library):
+        inference = SpectrumInference(fold.library, settings, fold.axes)
+        for index in fold.left_out:
+            posteriors[index] = inference.posterior(library.spectra[index], seed + index)
+    return [posteriors[index] for index in range(len(library))]
 
 
 @dataclass(frozen=True)

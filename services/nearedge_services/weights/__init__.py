@@ -5,6 +5,8 @@ from pathlib import Path
 
 from nearedge_services.networks.weights import CONFIG_FILE
 
+LIBRARY_FILE = "library.npz"
+
 ROOT = Path(__file__).parent
 
 MATERIALS: dict[tuple[str, ...], str] = {("C",): "carbon"}
@@ -13,8 +15,19 @@ MATERIALS: dict[tuple[str, ...], str] = {("C",): "carbon"}
 
 def shipped(kind: str, elements: Sequence[str]) -> Path | None:
     """Folder of the shipped ``prior``, ``surrogate`` or ``potential`` for just these elements; None without one."""
+    folder = _folder(elements)
+    return folder / kind if folder is not None and (folder / kind / CONFIG_FILE).is_file() else None
+
+
+def shipped_library(elements: Sequence[str]) -> Path | None:
+    """The shipped library of spectra (`inference.library.read_library`) for just these elements; None without one.
+
+    Which oracle labelled it is said beside it: `labels.labelled_by` of its folder.
+    """
+    folder = _folder(elements)
+    return folder / LIBRARY_FILE if folder is not None and (folder / LIBRARY_FILE).is_file() else None
+
+
+def _folder(elements: Sequence[str]) -> Path | None:
     material = MATERIALS.get(tuple(sorted(set(elements))))
-    if material is None:
-        return None
-    folder = ROOT / material / kind
-    return folder if (folder / CONFIG_FILE).is_file() else None
+    return None if material is None else ROOT / material

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -33,6 +35,20 @@ def test_a_library_comes_back_from_its_file(tmp_path):
     assert np.allclose(back.spectra, library.spectra, rtol=1e-6)
     assert np.array_equal(back.shares, library.shares)
     assert np.array_equal(back.densities_g_cm3, library.densities_g_cm3)
+
+
+def test_in_a_window_spectra_have_unit_area_there():
+    library = library_of([labelled("a"), labelled("b")], "C")
+    library.spectra[:] *= 1 + 0.1 * library.grid.energies
+    mask = (library.grid.energies >= 2) & (library.grid.energies <= 7)
+    inside = library.in_window(mask)
+    assert (inside.grid.start_ev, inside.grid.stop_ev, inside.grid.size) == (2.0, 7.0, mask.sum())
+    assert inside.spectra @ inside.grid.weights == pytest.approx(np.ones(2))
+    ratio = inside.spectra / library.spectra[:, mask]
+    assert ratio == pytest.approx(np.full(ratio.shape, ratio[0, 0]))
+    assert np.array_equal(inside.densities_g_cm3, library.densities_g_cm3)
+    with pytest.raises(ValueError, match="area"):
+        replace(library, spectra=-library.spectra).in_window(mask)
 
 
 def test_what_is_no_library_is_a_user_error(tmp_path):

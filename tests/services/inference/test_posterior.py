@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,32 @@ def test_a_library_that_is_too_small_is_refused():
         SpectrumInference(synthetic(6, 12), SETTINGS)
 
 
+def test_a_library_of_one_density_or_one_spectrum_is_refused():
+    library = synthetic(40, 12)
+    for same in (
+        replace(library, densities_g_cm3=np.full(40, 2.5)),
+        replace(library, spectra=np.tile(library.spectra[0], (40, 1))),
+    ):
+        with pytest.raises(UserError, match="too much alike"):
+            SpectrumInference(same, SETTINGS)
+
+
+def test_a_windowed_library_answers_as_one_measured_in_the_window():
+    """What is outside the window, and the scale of every spectrum, have no part in the answer."""
+    library, spectrum = synthetic(60, 14), synthetic(1, 15).spectra[0]
+    mask = (GRID.energies >= 1) & (GRID.energies <= 8)
+    rng = np.random.default_rng(0)
+    other = np.where(mask, library.spectra * rng.uniform(0.5, 2, (60, 1)), rng.random(library.spectra.shape))
+    target = spectrum[mask] / np.trapezoid(spectrum[mask], GRID.energies[mask])
+    windowed, cut = (
+        SpectrumInference(one.in_window(mask), SETTINGS).posterior(target)
+        for one in (library, replace(library, spectra=other))
+    )
+    assert windowed.density().median == pytest.approx(cut.density().median)
+    assert windowed.probability == pytest.approx(cut.probability)
+    assert windowed.typicality == pytest.approx(cut.typicality)
+
+
 def test_recovery_counts():
     found = recovery([Interval(1.0, 0.8, 1.2), Interval(2.0, 1.9, 2.1)], [1.1, 2.4])
     assert (found.coverage, found.largest) == (0.5, pytest.approx(0.4))
@@ -116,5 +144,7 @@ def test_tuning_takes_the_settings_that_foretell_best():
     best = tuned(library, SETTINGS, components=(1, 2, 3), degrees=(1, 2), tempers=(1.0, 0.3))
     assert best.components >= 2  # one component mixes density and bonding
     assert best.temper == 1.0
+    with pytest.raises(UserError, match="too much alike"):
+        tuned(replace(library, densities_g_cm3=np.full(40, 2.5)))
     worse = SETTINGS.model_copy(update={"temper": 0.05})
     assert log_score(library, best) > log_score(library, worse)

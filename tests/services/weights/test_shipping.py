@@ -8,6 +8,9 @@ from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 from nearedge_services import weights
+from nearedge_services.inference.library import read_library
+from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.weights.labels import LabelledBy, labelled_by
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 MODEL_FILES = ("config.json", "weights.safetensors")
@@ -40,3 +43,20 @@ def test_models_are_found_by_their_elements(tmp_path, monkeypatch):
     assert weights.shipped("surrogate", ["C"]) is None
     assert weights.shipped("prior", ["Si"]) is None
     assert weights.shipped("prior", ["C", "Si"]) is None
+
+
+def test_the_library_is_found_by_its_elements(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "ROOT", tmp_path)
+    assert weights.shipped_library(["C"]) is None
+    (tmp_path / "carbon").mkdir()
+    (tmp_path / "carbon" / weights.LIBRARY_FILE).touch()
+    assert weights.shipped_library(["C", "C"]) == tmp_path / "carbon" / weights.LIBRARY_FILE
+    assert weights.shipped_library(["C", "Si"]) is None
+
+
+def test_the_library_that_comes_with_the_program_fits_the_default_oracle():
+    path = weights.shipped_library(["C"])
+    oracle = make_oracle("xtb", {})
+    assert path is not None
+    assert labelled_by(path.parent) == LabelledBy.of(oracle)
+    assert read_library(path).grid == oracle.grid

@@ -1,0 +1,28 @@
+"""Settings of ``nearedge pretrain`` from its command line."""
+
+import pytest
+
+from nearedge.cli.pretrain import read_settings
+from nearedge_db.errors import UserError
+from nearedge_services.pretraining.settings import MODELS
+
+
+def test_one_key_of_a_model_leaves_the_others_as_they_were():
+    settings = read_settings("C", "1.4:3.6", 0, ["models.prior.steps=7"])
+    assert settings.models["prior"] == {**MODELS["prior"], "steps": 7}
+    assert settings.models["surrogate"] == MODELS["surrogate"]
+    assert MODELS["prior"]["steps"] != 7
+
+
+@pytest.mark.parametrize(
+    ("unit", "density", "pairs", "words"),
+    [
+        ("Fe", "1.4:3.6", [], "no potential for an element"),
+        ("C", "3:1", [], "density range"),
+        ("C", "1.4:3.6", ["network=3"], "'network'"),
+        ("C", "1.4:3.6", ["networks=-1"], "'networks'"),
+    ],
+)
+def test_bad_settings_are_named(unit, density, pairs, words):
+    with pytest.raises(UserError, match=words):
+        read_settings(unit, density, 0, pairs)
