@@ -35,7 +35,7 @@ class GenerationSettings:
     refined: tuple[tuple[int, int], ...] = ((64, 8), (216, 3))
     """Of those, how many are refined and get energies."""
     references: tuple[tuple[int, int], ...] = ((64, 4), (216, 2))
-    evaluations: tuple[int, ...] = (25, 50, 100, 200)
+    evaluations: tuple[int, ...] = (25, 50, 100, 200, 400)
     evaluations_densities_g_cm3: tuple[float, ...] = (2.5, 3.0)
     evaluations_count: int = 8
     quench: QuenchSettings = field(default_factory=QuenchSettings)

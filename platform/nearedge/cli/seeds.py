@@ -22,6 +22,10 @@ def seeds(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the others count on.")] = 0,
     oracle: Annotated[str, typer.Option(help="Which oracle relaxes and labels: xtb.")] = "xtb",
     settings: Annotated[list[str] | None, typer.Option("--set", help="An oracle setting, key=value.")] = None,
+    quench_steps: Annotated[
+        int,
+        typer.Option(min=1, help="Steps of 1 fs of the quench: more of them make networks lower in energy."),
+    ] = 800,
     labels: Annotated[
         bool, typer.Option("--label/--no-label", help="Relax and label with the oracle.")
     ] = True,
@@ -39,9 +43,10 @@ def seeds(
     from nearedge.cli.outputs import check_output
     from nearedge_services.oracles.errors import OracleError
     from nearedge_services.oracles.factory import make_oracle
-    from nearedge_services.oracles.seed import make_network, make_seed
+    from nearedge_services.oracles.seed import SeedSettings, make_network, make_seed
     from nearedge_services.structures.composition import parse_composition
     from nearedge_services.structures.extxyz import write_structures
+    from nearedge_services.structures.melt_quench import MeltQuenchSettings
 
     check_output(output)
     console = Console()
@@ -49,18 +54,22 @@ def seeds(
     method = make_oracle(oracle, parse_settings(settings or []))
     wanted = list(zip(range(seed, seed + count), densities(density, count), strict=True))
     done, made_with = _made_already(output), method.settings_hash if labels else None
+    seeding = SeedSettings(melt_quench=MeltQuenchSettings(quench_steps=quench_steps))
     failed = 0
     for number, value in track(wanted, description="making seeds", console=console):
-        if _key(number, cell.numbers, value, made_with) in done:
+        if _key(number, cell.numbers, value, made_with, quench_steps) in done:
             continue
         try:
             atoms = (
-                make_seed(method, cell, value, number).final if labels else make_network(cell, value, number)
+                make_seed(method, cell, value, number, seeding).final
+                if labels
+                else make_network(cell, value, number, seeding.melt_quench)
             )
         except OracleError as error:
             failed += 1
             console.print(f"seed {number} failed: {type(error).__name__}: {error.reason}", markup=False)
             continue
+        atoms.info["quench_steps"] = quench_steps
         if labels:
             atoms.info.update(oracle=method.name, oracle_settings=method.settings_hash)
         write_structures(output, [atoms], append=True)
@@ -95,13 +104,20 @@ def _made_already(output: Path) -> set[tuple]:
         return set()
     return {
         _key(
-            atoms.info["seed"], atoms.numbers, atoms.info["density_g_cm3"], atoms.info.get("oracle_settings")
+            atoms.info["seed"],
+            atoms.numbers,
+            atoms.info["density_g_cm3"],
+            atoms.info.get("oracle_settings"),
+            atoms.info.get("quench_steps", 800),
         )
         for atoms in read_structures(output)
         if {"seed", "density_g_cm3"} <= atoms.info.keys()
     }
 
 
-def _key(seed: int, numbers: "npt.NDArray", density_g_cm3: float, settings_hash: str | None) -> tuple:
+def _key(
+    seed: int, numbers: "npt.NDArray", density_g_cm3: float, settings_hash: str | None, quench_steps: int
+) -> tuple:
     settings = None if settings_hash is None else str(settings_hash)
-    return (int(seed), tuple(sorted(numbers.tolist())), round(float(density_g_cm3), 6), settings)
+    kinds = tuple(sorted(numbers.tolist()))
+    return (int(seed), kinds, round(float(density_g_cm3), 6), settings, int(quench_steps))
