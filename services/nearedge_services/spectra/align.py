@@ -23,6 +23,9 @@ ROOM_EV = 2.0
 """Room left at the ends of an experiment, so that shifts around the first guess keep the window covered."""
 
 LEAST_WINDOW_EV = 5.0
+BELOW_EV = 10.0
+"""How far below theory's first energy measured intensity counts as missed: theory has none there."""
+
 SHIFT_TOLERANCE = 1.05
 """Shifts with a residual within this factor of the best count as equally good."""
 
@@ -85,7 +88,9 @@ def align(
     by default the difference of the edge onsets; at every shift both sides are area-normalised over
     ``window_ev`` (theory's axis; by default what the experiment covers), so the scale follows from the shift.
 
-    The objective is the mean distance to the ``neighbours`` nearest theory spectra. A non-negative
+    The objective is the mean distance to the ``neighbours`` nearest theory spectra. What was measured below theory's
+    first energy counts as missed, for theory has no empty states there: else a shift that moves the first peak out
+    of the window would be rewarded. A non-negative
     combination of all of them would be flexible enough to imitate a shifted edge, and the single nearest
     lets one odd spectrum decide; a few neighbours do neither, and stay comparable with the distance the
     campaign minimises.
@@ -168,8 +173,19 @@ class _Search:
         expected = area_normalised(self.theory[:, self.mask], self.weights)
         return np.sqrt(np.mean((observed / area - expected) ** 2, axis=-1))
 
+    def below(self, shift_ev: float) -> Array:
+        """The experiment below theory's first energy, on steps of the grid, as far as it was measured."""
+        first = max(self.experiment.range_ev[0] - shift_ev, self.grid.start_ev - BELOW_EV)
+        energies = np.arange(self.grid.start_ev - self.grid.step_ev, first, -self.grid.step_ev)
+        return np.interp(energies + shift_ev, self.experiment.energies_ev, self.experiment.intensity)
+
     def residual(self, shift_ev: float) -> float:
-        return float(np.sort(self.distances(shift_ev))[: self.neighbours].mean())
+        """What is made small: the distance to the nearest, with what is missed below theory's first energy."""
+        nearest = np.sort(self.distances(shift_ev))[: self.neighbours]
+        if not np.isfinite(nearest).all():
+            return float("inf")
+        missed = np.sum((self.below(shift_ev) / self.area(shift_ev)) ** 2) / self.mask.sum()
+        return float(np.sqrt(nearest**2 + missed).mean())
 
     def best(self, shifts: Array) -> tuple[float, tuple[float, float]]:
         """The best shift and the range of those about as good, eV."""

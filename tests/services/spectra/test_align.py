@@ -5,7 +5,7 @@ import pytest
 from tests.reference import reference_path
 
 from nearedge_db.errors import UserError
-from nearedge_services.spectra.align import align, edge_onset
+from nearedge_services.spectra.align import _Search, align, edge_onset
 from nearedge_services.spectra.distance import spectral_distance
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.spectra.labelled import label_cell_means
@@ -49,6 +49,20 @@ def test_three_neighbours_find_the_shift_too():
     low, high = alignment.shift_range_ev
     assert low <= alignment.shift_ev + 0.1
     assert high >= alignment.shift_ev - 0.1
+
+
+def test_what_was_measured_below_theory_counts_as_missed():
+    """Else a shift that moves the first peak out of the window would be rewarded."""
+    energies, theory = np.arange(270.0, 325.0, 0.25), np.array(THEORY)
+    lost = 0.3 * np.exp(-0.5 * ((energies - 278.0) / 0.5) ** 2)
+    explained = Spectrum(energies, carbon_like(energies - 284.5, 0.6))
+    more = Spectrum(energies, explained.intensity + lost)
+    every = np.ones(GRID.size, dtype=bool)
+    clean, missing = (_Search(one, theory, GRID, every, 1) for one in (explained, more))
+    assert missing.distances(284.5).min() == pytest.approx(clean.distances(284.5).min(), abs=1e-9)
+    expected = np.sqrt(np.sum((lost / missing.area(284.5)) ** 2) / GRID.size)
+    assert missing.residual(284.5) == pytest.approx(expected, rel=0.02)
+    assert missing.residual(284.5) > 10 * clean.residual(284.5)
 
 
 def test_the_residual_is_the_distance_of_the_aligned_spectrum():
