@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # One thread per process: Ray runs several processes, and results then do not depend on the number of cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: setup campaign test test-all check weights lock clean
+.PHONY: setup campaign test test-all check weights lock wheel clean
 
 setup: $(READY)
 
@@ -53,6 +53,10 @@ lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet -c requirements.pins -e '.[dev,postgresql]'
 	build/lock/bin/python -m pip freeze --exclude-editable | sed "s/+cpu$$//" > requirements.lock
+
+# What containers and other machines install: dist/nearedge-VERSION-py3-none-any.whl
+wheel: setup
+	$(BIN)/python -m hatchling build -t wheel
 
 clean:
 	rm -rf $(VENV) build dist

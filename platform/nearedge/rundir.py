@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nearedge.site import DATABASE, runs_folder
 from nearedge_db.database import DATABASE_FILE, Database, url_of_run
 from nearedge_db.errors import UserError
+from nearedge_db.redaction import without_password
 
 RECORD_FILE = "campaign.json"
 MLFLOW_FILE = "mlflow.db"
-RUNS = Path("runs")
-"""Folder under the working directory that holds run directories by campaign name."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,18 @@ class RunDir:
 
     @classmethod
     def of(cls, campaign: str, directory: Path | None = None) -> "RunDir":
-        """The directory given, or ``runs/CAMPAIGN``."""
-        return cls(directory or RUNS / campaign)
+        """The directory given, or that of the campaign in ``NEAREDGE_RUNS`` or ``runs``."""
+        return cls(directory or runs_folder() / campaign)
 
     @property
     def exists(self) -> bool:
         """Whether a campaign has left anything here."""
         return (self.path / RECORD_FILE).is_file() or (self.path / DATABASE_FILE).is_file()
+
+    @property
+    def files(self) -> list[Path]:
+        """What a campaign would be lost without: no command may write its results there."""
+        return [self.path / name for name in (DATABASE_FILE, MLFLOW_FILE, RECORD_FILE)]
 
     def write(self, name: str, database: str | None = None, mlflow: str | None = None) -> None:
         """Write ``campaign.json``; None stands for the default inside this directory, which may then move."""
@@ -68,6 +73,17 @@ class RunDir:
             raise UserError("the campaign's record is damaged", got=f"{path}: no mapping", fix="mend it")
         return record
 
+    def check_database(self, database: str | None) -> None:
+        """Raises UserError when the campaign here keeps its state in another database: it would begin anew there."""
+        if not self.exists or "database" not in self.record or self.record["database"] == database:
+            return
+        raise UserError(
+            "the campaign in this run directory has another database",
+            got=f"{_shown(database)}, it has {_shown(self.record['database'])}",
+            fix=f"set `database` or {DATABASE} as it was, or choose another --dir; "
+            f"if the database has moved, write where it is now into {self.path / RECORD_FILE}",
+        )
+
     @property
     def database_url(self) -> str:
         """SQLAlchemy URL of the database. Raises UserError when there is no campaign here."""
@@ -92,6 +108,10 @@ class RunDir:
         return Database.open(self.database_url, create=False)
 
 
+def _shown(database: str | None) -> str:
+    return "the SQLite file in it" if database is None else without_password(database)
+
+
 def _only_campaign(run_dir: RunDir) -> str:
     from nearedge.summary import campaign_names
 
@@ -109,8 +129,9 @@ def _only_campaign(run_dir: RunDir) -> str:
     return names[0]
 
 
-def find_runs(root: Path = RUNS) -> list[RunDir]:
-    """Every run directory directly under ``root``, by name."""
+def find_runs(root: Path | None = None) -> list[RunDir]:
+    """Every run directory directly under ``root``, by name; by default the folder of all runs."""
+    root = root or runs_folder()
     folders = sorted(root.iterdir()) if root.is_dir() else []
     return [run_dir for run_dir in map(RunDir, folders) if run_dir.exists]
 
