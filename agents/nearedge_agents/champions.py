@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 from nearedge_db.database import Database
+from nearedge_db.errors import UserError
+from nearedge_db.schema import ModelRow
 from nearedge_db.states import ModelKind
 from nearedge_db.store import champion, get_campaign
 from nearedge_services.registry.model_registry import ModelRegistry
@@ -12,16 +14,34 @@ CHAMPIONS = "champion"
 """Folder beside those of the kinds, with a link to the champion of each."""
 
 
-def show_champions(database: Database, campaign_id: int, registry: ModelRegistry, run_dir: Path) -> None:
-    """Let the alias ``champion`` and ``models/champion/KIND`` name the database's champions. Idempotent."""
-    for kind in ModelKind:
-        with database.session() as session:
-            row = champion(session, campaign_id, kind)
-        if row is None:
+def show_champions(database: Database, campaign_id: int, registry: ModelRegistry) -> None:
+    """Let MLflow's alias ``champion`` name the database's champions, where MLflow has them. Idempotent.
+
+    Raises UserError where MLflow has another model under the version: it is not the store that they were sent to.
+    """
+    for row in _champions(database, campaign_id):
+        version = row.registered_version
+        if version is None or registry.champion(row.kind) == version:
             continue
-        if row.registered_version is not None and registry.champion(kind.value) != row.registered_version:
-            registry.promote(kind.value, row.registered_version)
-        _link(kind.value, run_dir / row.folder)
+        if registry.run_of(row.kind, version) != row.mlflow_run_id:
+            raise UserError(
+                f"this MLflow store does not have the champion of the {row.kind}",
+                got=f"version {version} of another run than {row.mlflow_run_id}, or none",
+                fix="set `mlflow` to the store that the campaign was tracked in",
+            )
+        registry.promote(row.kind, version)
+
+
+def link_champions(database: Database, campaign_id: int, run_dir: Path) -> None:
+    """Let ``models/champion/KIND`` name the database's champions; MLflow has no part in it. Idempotent."""
+    for row in _champions(database, campaign_id):
+        _link(row.kind, run_dir / row.folder)
+
+
+def _champions(database: Database, campaign_id: int) -> list[ModelRow]:
+    with database.session() as session:
+        rows = [champion(session, campaign_id, kind) for kind in ModelKind]
+    return [row for row in rows if row is not None]
 
 
 def campaign_tags(database: Database, campaign_id: int) -> dict[str, str]:
@@ -29,12 +49,6 @@ def campaign_tags(database: Database, campaign_id: int) -> dict[str, str]:
     with database.session() as session:
         campaign = get_campaign(session, campaign_id)
     return {"nearedge.campaign": f"{campaign.name}@{campaign.created_at:%Y-%m-%dT%H:%M:%S.%f}"}
-
-
-def tidy(database: Database, campaign_id: int, registry: ModelRegistry, run_dir: Path) -> None:
-    """Close the runs of trainings that were killed, and show the champions; nothing may be training."""
-    registry.close_abandoned(campaign_tags(database, campaign_id))
-    show_champions(database, campaign_id, registry, run_dir)
 
 
 def _link(kind: str, folder: Path) -> None:

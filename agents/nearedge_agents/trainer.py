@@ -1,4 +1,4 @@
-"""The actor that trains models, records them in MLflow, and crowns the better one."""
+"""The actor that trains models, crowns the better one, and tells MLflow of them."""
 
 import math
 from dataclasses import dataclass
@@ -8,29 +8,23 @@ from typing import Any
 from ase import Atoms
 from sqlalchemy.orm import Session
 
-from nearedge_agents.champions import campaign_tags, show_champions, tidy
+from nearedge_agents.champions import campaign_tags, link_champions
 from nearedge_agents.kinds import Kind, make_kind
 from nearedge_agents.sizes import fixed_settings
+from nearedge_agents.tracking import Patiently, Sender, TrackingReport, content_of, enter_tracking
 from nearedge_agents.worker import LedgerWorker, Write
 from nearedge_db.errors import UserError, one_line
 from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
-from nearedge_db.store import add_model, get_model, labelled_structures, promote
+from nearedge_db.store import add_model, champion, get_model, labelled_structures, promote
+from nearedge_db.types import utc_now
 from nearedge_services.potential.errors import PotentialError
-from nearedge_services.registry.mlflow_library import mlflow_module
-from nearedge_services.registry.model_registry import ModelRegistry, RegisteredModel
 
 
 class TrainingDivergedError(ArithmeticError):
     """A training ended in numbers that are not finite."""
 
     retryable = False
-
-
-class TrackingError(RuntimeError):
-    """MLflow did not take the record of a training."""
-
-    retryable = True
 
 
 class StartingModelError(RuntimeError):
@@ -53,7 +47,7 @@ class Trained:
 class Trainer(LedgerWorker):
     """Works on ``train`` tasks."""
 
-    failures = (TrainingDivergedError, StartingModelError, TrackingError, OSError)
+    failures = (TrainingDivergedError, StartingModelError, OSError)
 
     def __init__(self, url: str, tracking_uri: str, experiment: str, run_dir: Path) -> None:
         """``run_dir`` is where this session has the run directory; folders of models are relative to it."""
@@ -61,41 +55,39 @@ class Trainer(LedgerWorker):
         self.tracking_uri = tracking_uri
         self.experiment = experiment
         self.run_dir = run_dir
+        self._patiently = Patiently()
 
-    def open_registry(self, campaign_id: int) -> None:
-        """Create the MLflow store and the experiment; done once, before several trainers use them at a time.
+    def track(self, campaign_id: int, opening: bool) -> TrackingReport:
+        """Send MLflow the trainings that it does not have; ``opening`` makes the store and puts it in order first.
 
-        What an earlier session left open is closed, and champions that it crowned without showing them are shown.
+        Only one trainer at a time may be asked. One that MLflow keeps waiting comes back for other work.
         """
-        self._registry().open()
-        tidy(self.database, campaign_id, self._registry(), self.run_dir)
+        sender = Sender(self.database, campaign_id, self.tracking_uri, self.experiment, self.run_dir)
+        return self._patiently.run(lambda: sender.send(opening=opening))
 
     def settled(self, task: Task) -> str | None:
-        """The model's row is written: show whoever is champion now, if MLflow lets us."""
-        return self.show_champions(task.campaign_id or 0)
-
-    def show_champions(self, campaign_id: int) -> str | None:
-        """Let MLflow and the links name the champions; returns what went wrong."""
+        """The model's row is written: let the links name whoever is champion now."""
         try:
-            show_champions(self.database, campaign_id, self._registry(), self.run_dir)
-        except (mlflow_module().exceptions.MlflowException, OSError) as error:
+            link_champions(self.database, task.campaign_id or 0, self.run_dir)
+        except OSError as error:
             return f"{type(error).__name__}: {one_line(error)}"
         return None
 
     def result(self, task: Task) -> Write:
-        """Train, judge against the parent, save, record; the returned function adds the model row.
+        """Train, judge against the parent, save; the returned function adds the model row and what MLflow is to know.
 
         A task with ``start`` is not trained: the model is in its folder already.
         """
         payload = task.payload
-        kind = make_kind(payload["model_kind"])
+        kind, started = make_kind(payload["model_kind"]), utc_now()
         train, held_out = self._data(task)
         trained = (
             self._adopt(kind, payload, held_out)
             if "start" in payload
             else self._train(kind, payload, train, held_out)
         )
-        registered = self._record(kind, task, trained, {"n_train": len(train), "n_held_out": len(held_out)})
+        record = self._record(kind, task, trained, {"n_train": len(train), "n_held_out": len(held_out)})
+        record |= {"started_at": started.isoformat(), "finished_at": utc_now().isoformat()}
 
         def write(session: Session, done: Task) -> None:
             model = add_model(
@@ -109,14 +101,15 @@ class Trainer(LedgerWorker):
                 folder=payload["folder"],
                 seed=payload["seed"],
                 parent_id=payload["parent_model_id"],
-                mlflow_run_id=registered.run_id,
-                registered_name=registered.name,
-                registered_version=registered.version,
             )
-            if trained.better:
+            enter_tracking(session, model, record)
+            # one that was chosen by hand meanwhile is not deposed by a model that was never compared with it
+            present = champion(session, model.campaign_id, kind.name)
+            crowned = trained.better and (None if present is None else present.id) == model.parent_id
+            if crowned:
                 promote(session, model.id)
             row = session.get_one(TaskRow, done.id)
-            row.payload_json = {**payload, "model_id": model.id, "promoted": trained.better}
+            row.payload_json = {**payload, "model_id": model.id, "promoted": crowned}
 
         return write
 
@@ -154,27 +147,24 @@ class Trainer(LedgerWorker):
         except UserError as error:
             raise StartingModelError(str(error)) from error
 
-    def _record(self, kind: Kind, task: Task, trained: Trained, sizes: dict[str, int]) -> RegisteredModel:
-        """An MLflow run; its parameters are all settings of the training, those left at their defaults too."""
+    def _record(self, kind: Kind, task: Task, trained: Trained, sizes: dict[str, int]) -> dict[str, Any]:
+        """What MLflow is to know: as parameters all settings of the training, those left at their defaults too."""
         payload, settings = task.payload, trained.settings
         if "start" not in payload:
             settings = kind.settings(**settings).model_dump(mode="json")
-        try:
-            return self._registry().record_training(
-                kind.name,
-                trained.folder,
-                parameters={**settings, **sizes, "seed": payload["seed"]},
-                metrics=trained.metrics,
-                dataset_hash=payload["dataset_hash"],
-                tags={
-                    "campaign": payload["campaign"],
-                    "parent_model": str(payload["parent_model_id"]),
-                    **payload.get("start", {}),
-                    **campaign_tags(self.database, task.campaign_id or 0),
-                },
-            )
-        except mlflow_module().exceptions.MlflowException as error:
-            raise TrackingError(str(error)) from error
+        tags = campaign_tags(self.database, task.campaign_id or 0)
+        return {
+            "parameters": {**settings, **sizes, "seed": payload["seed"]},
+            "tags": {
+                "campaign": payload["campaign"],
+                "parent_model": str(payload["parent_model_id"]),
+                **payload.get("start", {}),
+                **tags,
+            },
+            "content": content_of(
+                trained.folder, tags, kind.name, payload["folder"], payload["dataset_hash"]
+            ),
+        }
 
     def _data(self, task: Task) -> tuple[list[Atoms], list[Atoms]]:
         """Training and held-out structures of the task, in an order that does not depend on when they were labelled."""
@@ -184,9 +174,6 @@ class Trainer(LedgerWorker):
         wanted = (task.payload["train"], task.payload["held_out"])
         train, held_out = ([by_hash[key] for key in sorted(keys)] for keys in wanted)
         return train, held_out
-
-    def _registry(self) -> ModelRegistry:
-        return ModelRegistry(self.tracking_uri, self.experiment)
 
 
 def _finite(metrics: dict[str, float]) -> dict[str, float]:

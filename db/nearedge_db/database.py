@@ -223,5 +223,5 @@ def _cannot_open(url: URL, error: DBAPIError) -> UserError:
     return UserError(
         f"cannot use the database ({reason})",
         got=shown,
-        fix="check the server, the name and the user in --url",
+        fix="check server, name and user of that address (`database` of a campaign's settings, or --url)",
     )

@@ -61,6 +61,27 @@ def _detached(row: TaskRow) -> Task:
     return Task(payload=dict(row.payload_json), **{name: getattr(row, name) for name in _PLAIN_FIELDS})
 
 
+def enter(
+    session: Session,
+    kind: str,
+    identity: str,
+    payload: dict[str, Any],
+    campaign_id: int | None,
+    **values: Any,
+) -> TaskRow:
+    """What :meth:`Ledger.submit` does, inside the caller's transaction; ``values`` are further columns."""
+    values = {
+        "kind": TaskKind(kind).value,
+        "payload_json": payload,
+        "campaign_id": campaign_id,
+        **values,
+    }
+    row, is_new = get_or_insert(session, TaskRow, {"identity": identity}, values)
+    if not is_new:
+        _adopt(session, row, campaign_id)
+    return row
+
+
 class Ledger:
     """The tasks of one database. Every method is one transaction."""
 
@@ -86,22 +107,14 @@ class Ledger:
         registered (``store.put_settings``).
         """
         values = {
-            "kind": TaskKind(kind).value,
-            "payload_json": payload,
-            "campaign_id": campaign_id,
             "priority": priority,
             "max_attempts": max_attempts,
             "structure_id": structure_id,
             "settings_hash": settings_hash,
         }
-
-        def work(session: Session) -> Task:
-            row, is_new = get_or_insert(session, TaskRow, {"identity": identity}, values)
-            if not is_new:
-                _adopt(session, row, campaign_id)
-            return _detached(row)
-
-        return self.database.run(work)
+        return self.database.run(
+            lambda session: _detached(enter(session, kind, identity, payload, campaign_id, **values))
+        )
 
     def lease(
         self,

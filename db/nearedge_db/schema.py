@@ -33,6 +33,7 @@ CampaignKey = Annotated[int, mapped_column(ForeignKey("campaigns.id"))]
 StructureKey = Annotated[int, mapped_column(ForeignKey("structures.id"))]
 TaskKey = Annotated[int, mapped_column(ForeignKey("tasks.id"))]
 ModelKey = Annotated[int, mapped_column(ForeignKey("models.id"))]
+CandidateKey = Annotated[int, mapped_column(ForeignKey("candidates.id"))]
 SettingsKey = Annotated[str, mapped_column(String(64), ForeignKey("oracle_settings.settings_hash"))]
 
 
@@ -130,6 +131,8 @@ class CampaignStructure(Base):
     group_name: Mapped[Name]
     seed: Mapped[Seed | None]
     held_out: Mapped[bool] = mapped_column(default=False)
+    candidate_id: Mapped[CandidateKey | None]
+    """The candidate that brought it into the campaign, and with it the models that made it."""
     created_at: Mapped[Created]
 
 
@@ -207,6 +210,8 @@ class LabelUse(Base):
     role: Mapped[LabelRole]
     spectral_distance: Mapped[float | None]
     sequence: Mapped[int]
+    candidate_id: Mapped[CandidateKey | None]
+    """The candidate that was labelled: its models chose the structure; none chose a starting structure."""
     created_at: Mapped[Created]
 
 
@@ -246,7 +251,7 @@ class ModelRow(Base):
 
 
 class Generation(Base):
-    """One batch of structures sampled with the same settings and models."""
+    """One batch of structures sampled with the same settings and models, those that had a part in it."""
 
     __tablename__ = "generations"
     __table_args__ = (
@@ -296,6 +301,9 @@ class Candidate(Base):
     task_id: Mapped[TaskKey | None] = mapped_column(index=True)
     surrogate_model_id: Mapped[ModelKey | None]
     potential_model_id: Mapped[ModelKey | None]
+    """These two scored it last; those that relaxed it stay as they were."""
+    relax_surrogate_model_id: Mapped[ModelKey | None]
+    relax_potential_model_id: Mapped[ModelKey | None]
     created_at: Mapped[Created]
     updated_at: Mapped[Updated]
 

@@ -100,11 +100,12 @@ class LabelRole(StrEnum):
 
 
 class TaskKind(StrEnum):
-    """The kinds of expensive work in the ledger."""
+    """The kinds of work in the ledger; ``TRACK`` tells MLflow of a finished training."""
 
     SEED = "seed"
     LABEL = "label"
     TRAIN = "train"
+    TRACK = "track"
 
 
 class ModelKind(StrEnum):

@@ -35,7 +35,13 @@ SELECT
     campaign_structures.held_out,
     structures.hash AS structure_hash,
     labels.id AS label_id,
-    candidates.id AS candidate_id
+    candidates.id AS candidate_id,
+    prior.id AS prior_model_id,
+    prior.mlflow_run_id AS prior_run_id,
+    surrogate.id AS surrogate_model_id,
+    surrogate.mlflow_run_id AS surrogate_run_id,
+    potential.id AS potential_model_id,
+    potential.mlflow_run_id AS potential_run_id
 FROM label_uses
 JOIN campaigns ON campaigns.id = label_uses.campaign_id
 JOIN labels ON labels.id = label_uses.label_id
@@ -43,9 +49,7 @@ JOIN structures ON structures.id = labels.structure_id
 JOIN oracle_settings ON oracle_settings.settings_hash = labels.settings_hash
 LEFT JOIN campaign_structures ON campaign_structures.campaign_id = label_uses.campaign_id
     AND campaign_structures.structure_id = labels.structure_id
-LEFT JOIN candidates ON candidates.id = (
-    SELECT MAX(latest.id) FROM candidates AS latest
-    WHERE latest.campaign_id = label_uses.campaign_id AND latest.structure_id = labels.structure_id)
+LEFT JOIN candidates ON candidates.id = label_uses.candidate_id
 LEFT JOIN generations ON generations.id = candidates.generation_id
 LEFT JOIN models AS prior ON prior.id = generations.prior_model_id
 LEFT JOIN models AS surrogate ON surrogate.id = candidates.surrogate_model_id
@@ -135,11 +139,70 @@ JOIN campaigns ON campaigns.id = pool_usage.campaign_id
 GROUP BY campaigns.name, pool_usage.pool
 """
 
+_PREDICTION_MODELS = """
+SELECT
+    predictions.id AS prediction_id,
+    campaigns.name AS campaign,
+    candidates.id AS candidate_id,
+    candidates.structure_id,
+    predictions.distance,
+    predictions.distance_std,
+    predictions.energy_per_atom_ev,
+    predictions.energy_std_per_atom_ev,
+    surrogate.id AS surrogate_model_id,
+    surrogate.registered_version AS surrogate_version,
+    surrogate.mlflow_run_id AS surrogate_run_id,
+    potential.id AS potential_model_id,
+    potential.registered_version AS potential_version,
+    potential.mlflow_run_id AS potential_run_id,
+    predictions.created_at
+FROM predictions
+JOIN candidates ON candidates.id = predictions.candidate_id
+JOIN campaigns ON campaigns.id = candidates.campaign_id
+LEFT JOIN models AS surrogate ON surrogate.id = predictions.surrogate_model_id
+LEFT JOIN models AS potential ON potential.id = predictions.potential_model_id
+"""
+
+_PARTS = (
+    ("sampled", "candidates.raw_structure_id", "generations.prior_model_id"),
+    ("guided", "candidates.raw_structure_id", "generations.surrogate_model_id"),
+    ("sampled", "candidates.structure_id", "generations.prior_model_id"),
+    ("guided", "candidates.structure_id", "generations.surrogate_model_id"),
+    ("relaxed", "candidates.structure_id", "candidates.relax_potential_model_id"),
+    ("relaxed", "candidates.structure_id", "candidates.relax_surrogate_model_id"),
+    ("scored", "candidates.structure_id", "candidates.surrogate_model_id"),
+    ("scored", "candidates.structure_id", "candidates.potential_model_id"),
+)
+"""What models do to a structure: the raw one is sampled, the candidate's has been relaxed from it."""
+
+_STRUCTURE_MODELS = "\nUNION\n".join(
+    f"""
+SELECT
+    campaigns.name AS campaign,
+    {structure} AS structure_id,
+    candidates.id AS candidate_id,
+    '{part}' AS part,
+    models.kind,
+    models.id AS model_id,
+    models.registered_name,
+    models.registered_version,
+    models.mlflow_run_id
+FROM candidates
+JOIN campaigns ON campaigns.id = candidates.campaign_id
+JOIN generations ON generations.id = candidates.generation_id
+JOIN models ON models.id = {model}
+WHERE {structure} IS NOT NULL
+"""  # noqa: S608 - our own names
+    for part, structure, model in _PARTS
+)
+
 VIEWS: dict[str, str] = {
     "discovered_structures": _DISCOVERED_STRUCTURES,
     "labels_ledger": _LABELS_LEDGER,
     "campaign_progress": _CAMPAIGN_PROGRESS,
     "model_versions": _MODEL_VERSIONS,
+    "structure_models": _STRUCTURE_MODELS,
+    "prediction_models": _PREDICTION_MODELS,
     "pool_occupancy": _POOL_OCCUPANCY,
 }
 

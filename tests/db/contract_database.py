@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import inspect, select, text
 from tests.db.helpers import add_model, in_threads
 
 from nearedge_db import store
@@ -14,11 +14,22 @@ from nearedge_db.errors import UserError
 from nearedge_db.ledger import Ledger
 from nearedge_db.migrate import VERSION_TABLE, downgrade, head
 from nearedge_db.query import read_only_query
-from nearedge_db.schema import Base, Event
+from nearedge_db.schema import Base, Event, LabelRow, LabelUse
 from nearedge_db.states import StructureOrigin
 from nearedge_db.views import VIEWS
 
 KINDS = ("prior", "surrogate", "potential")
+
+
+def sample_seed(session, campaign):
+    """Structure of the campaign's first label, which is of a starting structure."""
+    return session.scalar(
+        select(LabelRow.structure_id)
+        .join(LabelUse, LabelUse.label_id == LabelRow.id)
+        .where(LabelUse.campaign_id == campaign)
+        .order_by(LabelUse.sequence)
+        .limit(1)
+    )
 
 
 class MigrationContract:
@@ -65,15 +76,17 @@ class ViewsContract:
             models = {kind: add_model(session, campaign, kind, version=v) for v, kind in enumerate(KINDS, 1)}
             settings = sample.settings(session)
             generation = store.create_generation(
-                session, campaign, "guided", {}, seed=5, prior_model_id=models["prior"].id
+                session,
+                campaign,
+                "guided",
+                {},
+                seed=5,
+                prior_model_id=models["prior"].id,
+                surrogate_model_id=models["surrogate"].id,
             )
             rows = [("seed", 0.05), ("seed", 0.04), ("guided", 0.045), ("guided", 0.02)]
             for i, (role, distance) in enumerate(rows):
-                label = sample.label(session, i)
-                store.link_structure(
-                    session, campaign, label.structure_id, StructureOrigin(role), f"g{i}", seed=i
-                )
-                store.use_label(session, campaign, label.id, role, distance)
+                label, made = sample.label(session, i), None
                 if role == "guided":
                     score = store.Score(
                         0.03,
@@ -81,7 +94,20 @@ class ViewsContract:
                         surrogate_model_id=models["surrogate"].id,
                         potential_model_id=models["potential"].id,
                     )
-                    store.add_candidate(session, generation.id, i, label.structure_id, score=score)
+                    made = store.add_candidate(
+                        session,
+                        generation.id,
+                        i,
+                        label.structure_id,
+                        raw_structure_id=sample.structure(session, 100 + i).id,
+                        score=score,
+                        relax_potential_model_id=models["potential"].id,
+                    ).id
+                origin = StructureOrigin(role)
+                store.link_structure(
+                    session, campaign, label.structure_id, origin, f"g{i}", seed=i, candidate_id=made
+                )
+                store.use_label(session, campaign, label.id, role, distance, made)
         ledger = Ledger(database)
         task = ledger.submit(
             "label", "l", {}, campaign_id=campaign, structure_id=label.structure_id, settings_hash=settings
@@ -116,6 +142,78 @@ class ViewsContract:
             again = store.candidates(session, campaign)[0]
             store.add_candidate(session, again.generation_id, 77, again.structure_id)
         assert len(self.rows(database, "SELECT * FROM discovered_structures")) == 4
+
+    def test_a_label_keeps_the_models_that_chose_its_structure(self, database, campaign):
+        """Also where the same structure is generated and scored again by later ones."""
+        with database.begin() as session:
+            later = add_model(session, campaign, "surrogate", version=9)
+            first = store.candidates(session, campaign)[0]
+            store.add_candidate(
+                session,
+                first.generation_id,
+                77,
+                first.structure_id,
+                score=store.Score(0.1, 0.1, None, None, later.id),
+            )
+            seed = sample_seed(session, campaign)
+            store.add_candidate(
+                session, first.generation_id, 78, seed, score=store.Score(0.1, 0.1, None, None, later.id)
+            )
+        rows = self.rows(database, "SELECT * FROM discovered_structures WHERE surrogate_version IS NOT NULL")
+        assert [row["surrogate_version"] for row in rows] == [2, 2]
+        assert {row["role"] for row in rows} == {"guided"}
+
+    def test_every_label_and_structure_points_to_model_and_run(self, database, campaign):
+        for row in self.rows(database, "SELECT * FROM discovered_structures WHERE role = 'guided'"):
+            assert [row[f"{kind}_model_id"] for kind in KINDS] == [1, 2, 3]
+            assert {row[f"{kind}_run_id"] for kind in KINDS} == {"run-7"}
+        query = "SELECT * FROM structure_models WHERE structure_id = {} ORDER BY part, kind"
+        links = self.rows(
+            database, "SELECT * FROM campaign_structures WHERE candidate_id IS NOT NULL ORDER BY id"
+        )
+        assert len(links) == 2
+        for link in links:
+            uses = self.rows(database, query.format(link["structure_id"]))
+            assert [(use["part"], use["kind"], use["registered_version"]) for use in uses] == [
+                ("guided", "surrogate", 2),
+                ("relaxed", "potential", 3),
+                ("sampled", "prior", 1),
+                ("scored", "potential", 3),
+                ("scored", "surrogate", 2),
+            ]
+            assert {(use["candidate_id"], use["mlflow_run_id"]) for use in uses} == {
+                (link["candidate_id"], "run-7")
+            }
+            (raw,) = self.rows(
+                database, f"SELECT raw_structure_id AS id FROM candidates WHERE id = {link['candidate_id']}"
+            )
+            parts = [use["part"] for use in self.rows(database, query.format(raw["id"]))]
+            assert parts == ["guided", "sampled"]
+
+    def test_every_prediction_points_to_model_and_run(self, database, campaign):
+        rows = self.rows(database, "SELECT * FROM prediction_models ORDER BY prediction_id")
+        assert [(row["surrogate_version"], row["potential_version"]) for row in rows] == [(2, 3), (2, 3)]
+        assert {row["surrogate_run_id"] for row in rows} == {"run-7"}
+        assert [row["distance"] for row in rows] == [0.03, 0.03]
+
+    def test_an_older_database_gets_its_pointers(self, database, campaign):
+        """Down to before there were any and up again: they are what is known from the candidates."""
+        tables = {
+            "label_uses": "candidate_id",
+            "campaign_structures": "candidate_id",
+            "candidates": "relax_potential_model_id",
+        }
+        query = "SELECT id, {} AS pointer FROM {} ORDER BY id"
+        before = {t: self.rows(database, query.format(column, t)) for t, column in tables.items()}
+        with database.begin() as session:
+            downgrade(session.connection(), "0002")
+            columns = {c["name"] for c in inspect(session.connection()).get_columns("label_uses")}
+            assert "candidate_id" not in columns
+        assert database.revision() == "0002"
+        database.upgrade()
+        assert {t: self.rows(database, query.format(column, t)) for t, column in tables.items()} == before
+        (made,) = self.rows(database, "SELECT MIN(relax_surrogate_model_id) AS kept FROM candidates")
+        assert made["kept"] == 2
 
     def test_labels_ledger(self, database, campaign):
         (row,) = self.rows(database, "SELECT * FROM labels_ledger")

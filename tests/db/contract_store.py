@@ -162,6 +162,36 @@ class StoreContract:
         with pytest.raises(IntegrityError), database.begin() as session:
             session.execute(text("UPDATE models SET champion = TRUE"))
 
+    def test_what_mlflow_made_of_a_model_is_added_later(self, database, sample):
+        with database.begin() as session:
+            campaign = sample.campaign(session).id
+            model = store.add_model(
+                session, campaign, "prior", dataset_hash="d" * 64, n_train=1, n_held_out=1, metrics={},
+                folder="models/prior/000", seed=0,
+            )  # fmt: skip
+            assert (model.mlflow_run_id, model.registered_version) == (None, None)
+        with database.begin() as session:
+            store.set_registered(session, model.id, "run-9", "nearedge-prior", 4)
+        with database.session() as session:
+            row = store.get_model(session, model.id)
+        assert (row.mlflow_run_id, row.registered_name, row.registered_version) == (
+            "run-9",
+            "nearedge-prior",
+            4,
+        )
+
+    def test_a_batch_that_is_made_again_names_the_models_of_then(self, database, sample):
+        with database.begin() as session:
+            campaign = sample.campaign(session).id
+            first, better = (add_model(session, campaign, "prior").id for _ in range(2))
+            generation = store.create_generation(
+                session, campaign, "guided", {}, seed=1, prior_model_id=first, surrogate_model_id=first
+            ).id
+            store.set_generation_models(session, generation, better, None)
+        with database.session() as session:
+            (row,) = store.list_generations(session, campaign)
+        assert (row.prior_model_id, row.surrogate_model_id) == (better, None)
+
     def test_nan_metrics_are_refused(self, database, sample):
         with pytest.raises((ValueError, StatementError)), database.begin() as session:
             add_model(session, sample.campaign(session).id, metrics={"mse": float("nan")})

@@ -20,6 +20,7 @@ from .candidates import (
     list_generations,
     rescore,
     set_candidate_state,
+    set_generation_models,
     set_generation_state,
 )
 from .labels import (
@@ -34,7 +35,16 @@ from .labels import (
     use_label,
     used_labels,
 )
-from .models import add_model, champion, get_model, list_models, promote, rollback
+from .models import (
+    add_model,
+    champion,
+    count_unsent,
+    get_model,
+    list_models,
+    promote,
+    rollback,
+    set_registered,
+)
 from .structures import (
     get_structure,
     link_structure,
@@ -57,6 +67,7 @@ __all__ = [
     "candidates",
     "champion",
     "close_generations",
+    "count_unsent",
     "create_campaign",
     "create_generation",
     "find_campaign",
@@ -83,7 +94,9 @@ __all__ = [
     "set_campaign_state",
     "set_candidate_state",
     "set_distances",
+    "set_generation_models",
     "set_generation_state",
+    "set_registered",
     "set_target",
     "to_atoms",
     "use_label",

@@ -70,6 +70,15 @@ def set_generation_state(session: Session, generation_id: int, state: Generation
     return generation
 
 
+def set_generation_models(
+    session: Session, generation_id: int, prior_model_id: int, surrogate_model_id: int | None
+) -> None:
+    """The models that a generation is made with now: one that is made again may get better ones."""
+    generation = session.get_one(Generation, generation_id)
+    generation.prior_model_id, generation.surrogate_model_id = prior_model_id, surrogate_model_id
+    session.flush()
+
+
 def close_generations(session: Session, campaign_id: int) -> None:
     """Close every generation of a campaign that is not closed: nothing more is made or scored of it."""
     session.execute(
@@ -103,6 +112,8 @@ def add_candidate(
     score: Score | None = None,
     relax_rms_displacement_a: float | None = None,
     shortest_contact_a: float | None = None,
+    relax_surrogate_model_id: int | None = None,
+    relax_potential_model_id: int | None = None,
 ) -> Candidate:
     """Enter a candidate with its first score, or return the one of this place in the generation.
 
@@ -126,6 +137,8 @@ def add_candidate(
         reason=reason,
         relax_rms_displacement_a=relax_rms_displacement_a,
         shortest_contact_a=shortest_contact_a,
+        relax_surrogate_model_id=relax_surrogate_model_id,
+        relax_potential_model_id=relax_potential_model_id,
     )
     session.add(candidate)
     session.flush()

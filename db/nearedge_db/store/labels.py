@@ -93,12 +93,17 @@ def get_label(session: Session, structure_id: int, settings_hash: str) -> LabelR
 
 
 def use_label(
-    session: Session, campaign_id: int, label_id: int, role: LabelRole | str, distance: float | None
+    session: Session,
+    campaign_id: int,
+    label_id: int,
+    role: LabelRole | str,
+    distance: float | None,
+    candidate_id: int | None = None,
 ) -> LabelUse:
     """Put a label to use in a campaign, next in order; one that it uses already stays as it is.
 
     ``distance`` is the spectral distance to the campaign's target, 1/eV; ``None`` before the target is
-    aligned (:func:`set_distances` adds it).
+    aligned (:func:`set_distances` adds it). ``candidate_id`` is the candidate that was labelled, if it was one.
     """
     lock_campaign(session, campaign_id)
     key = {"campaign_id": campaign_id, "label_id": label_id}
@@ -107,6 +112,7 @@ def use_label(
         "role": LabelRole(role),
         "spectral_distance": distance,
         "sequence": 0 if highest is None else highest + 1,
+        "candidate_id": candidate_id,
     }
     return get_or_insert(session, LabelUse, key, values)[0]
 

@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from nearedge_db.schema import ModelRow
-from nearedge_db.states import ModelKind
+from nearedge_db.schema import ModelRow, TaskRow
+from nearedge_db.states import ModelKind, TaskKind, TaskState
 from nearedge_db.types import utc_now
 
 from .campaigns import add_event, lock_campaign
@@ -61,6 +61,24 @@ def add_model(
 def _plain(value: Any) -> Any:
     """NumPy scalars as Python numbers."""
     return value.item() if hasattr(value, "item") else value
+
+
+def set_registered(session: Session, model_id: int, run_id: str, name: str, version: int) -> ModelRow:
+    """What MLflow made of a model: its run, its registered name and version there."""
+    model = get_model(session, model_id)
+    model.mlflow_run_id, model.registered_name, model.registered_version = run_id, name, version
+    session.flush()
+    return model
+
+
+def count_unsent(session: Session, campaign_id: int) -> int:
+    """Models of a campaign that MLflow has not been told of, and is to be."""
+    query = select(func.count()).where(
+        TaskRow.campaign_id == campaign_id,
+        TaskRow.kind == TaskKind.TRACK.value,
+        TaskRow.state.not_in([TaskState.DONE, TaskState.CANCELLED]),
+    )
+    return session.scalar(query) or 0
 
 
 def get_model(session: Session, model_id: int) -> ModelRow:

@@ -64,10 +64,17 @@ def link_structure(
     *,
     seed: int | None = None,
     held_out: bool = False,
+    candidate_id: int | None = None,
 ) -> CampaignStructure:
-    """Make a structure part of a campaign; one that already is keeps its first origin and group."""
+    """Make a structure part of a campaign; one that already is keeps its first origin, group and candidate."""
     key = {"campaign_id": campaign_id, "structure_id": structure_id}
-    values = {"origin": StructureOrigin(origin), "group_name": group, "seed": seed, "held_out": held_out}
+    values = {
+        "origin": StructureOrigin(origin),
+        "group_name": group,
+        "seed": seed,
+        "held_out": held_out,
+        "candidate_id": candidate_id,
+    }
     return get_or_insert(session, CampaignStructure, key, values)[0]
 
 

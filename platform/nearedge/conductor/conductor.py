@@ -15,6 +15,7 @@ from nearedge.conductor.proposing import Proposing
 from nearedge.conductor.scoring import Scoring
 from nearedge.conductor.seeding import Seeding
 from nearedge.conductor.tidying import tidy_registry
+from nearedge.conductor.tracking import Tracking
 from nearedge.conductor.training import Training
 from nearedge.config import PoolName
 from nearedge.driving import DriverReplacedError
@@ -24,6 +25,7 @@ from nearedge_agents.generator import Generator
 from nearedge_agents.labeler import Labeler
 from nearedge_agents.pool import Pool
 from nearedge_agents.scorer import Scorer
+from nearedge_agents.tracking import PATIENCE_S
 from nearedge_agents.trainer import Trainer
 from nearedge_db.states import CampaignState, GenerationRole, TaskKind, TaskState
 from nearedge_db.store import DRIVER, add_pool_usage, close_generations, get_campaign, pool_totals
@@ -36,8 +38,8 @@ GRACE_S = 60.0
 
 One that was interrupted or asked to stop waits as long as they take."""
 
-OPENING_S = 20.0
-"""How long the end waits for the MLflow store to be opened: that is not to be cut short."""
+TRACKING_S = PATIENCE_S + 5.0
+"""How long the end waits for a trainer that is telling MLflow something, which gives up by itself before."""
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Conductor:
     given_up: int = 0
     """Labels under way that the end did not wait for."""
     tidy_registry: Callable[[Context, str], None] = tidy_registry
-    """Puts MLflow in order where a training was cut short; given the tracking URI."""
+    """Sends MLflow what it does not have; given the tracking URI."""
     _in_a_hurry: bool = False
     """Leave without that: the next session does it."""
 
@@ -61,6 +63,7 @@ class Conductor:
         context = self.context
         self.seeding = Seeding(context, self.starting)
         self.training = Training(context, self.seeding)
+        self.tracking = Tracking(context, self.training)
         self.proposing = Proposing(context, self._baseline_wanted, self._guided_wanted)
         self.scoring = Scoring(context, self.proposing, self.training)
         self.labelling = Labelling(context, self.scoring)
@@ -79,12 +82,19 @@ class Conductor:
             self.seeding.start()
             for stage in (self.training, self.proposing, self.scoring, self.labelling):
                 stage.start()
-            stages = (self.seeding, self.labelling, self.training, self.scoring, self.proposing)
+            stages = (
+                self.seeding,
+                self.labelling,
+                self.tracking,
+                self.training,
+                self.scoring,
+                self.proposing,
+            )
             loop = Loop(self.pools, stages, self._reason, lambda: self._tick(on_tick))
             reason = loop.run()
             finished = not (self.interrupted or self._stop_requested)
             loop.drain(GRACE_S if finished else math.inf, lambda pool, _: pool == "labeler")
-            loop.drain(OPENING_S, lambda _, work: work.method == "open_registry")
+            loop.drain(TRACKING_S, lambda _, work: work.method == "track")
             if finished:
                 self._close()
             return reason, finished
@@ -153,12 +163,17 @@ class Conductor:
             given, self._in_a_hurry = [], True
         else:
             self._account()
-        training = bool(self.pools["trainer"].under_way)
         for pool in self.pools.values():
             pool.stop()
         self._release(given)
-        if (training or self.training.champions_unshown) and not self._in_a_hurry:
+        if not self._in_a_hurry and self._is_untidy():
             self.tidy_registry(self.context, self.tracking_uri)
+
+    def _is_untidy(self) -> bool:
+        """Whether MLflow lacks something that it might take now."""
+        tracking = self.tracking
+        unsent = self.context.ledger.open_tasks(self.context.campaign_id, TaskKind.TRACK)
+        return bool(unsent) or tracking.under_way or tracking.trouble is not None
 
     def _release(self, task_ids: list[int]) -> None:
         """Give the tasks of the killed actors back: nobody has to wait for their leases, no attempt is spent."""
@@ -177,6 +192,8 @@ class Conductor:
             with self.context.database.session() as session:
                 state = get_campaign(session, self.context.campaign_id).state
             self._stop_requested = state is CampaignState.STOPPING
+            # somebody may have promoted or rolled back by hand
+            self.training.new_champions.extend(self.context.refresh_champions())
         on_tick()
 
     def _account(self) -> None:

@@ -203,7 +203,7 @@ class Labelling:
                 raise RuntimeError(f"task {task.id} is DONE without a label or a target")
             mean = cell_mean(label.xanes, structure.numbers, context.absorber, context.oracle.grid)
             distance = float(context.target.distance(mean))
-            use_label(session, context.campaign_id, label.id, LabelRole(role.value), distance)
+            use_label(session, context.campaign_id, label.id, LabelRole(role.value), distance, candidate_id)
             set_candidate_state(session, candidate_id, CandidateState.LABELLED)
             generation = session.get_one(Generation, session.get_one(Candidate, candidate_id).generation_id)
         context.labels_settled += 1

@@ -13,7 +13,12 @@ from nearedge_agents.generator import Request
 from nearedge_agents.pool import Done, Work
 from nearedge_db.schema import Generation
 from nearedge_db.states import GenerationRole, GenerationState
-from nearedge_db.store import create_generation, list_generations, set_generation_state
+from nearedge_db.store import (
+    create_generation,
+    list_generations,
+    set_generation_models,
+    set_generation_state,
+)
 
 MAX_LOSSES = 3
 """How often an actor may die under one batch before the batch is taken to be the cause."""
@@ -82,7 +87,7 @@ class Proposing:
         if not self._steered:
             self._first, self._steered = self.context.steering.ask(), True
         if self._again:
-            return self._work(self._again.popleft())
+            return self._made_again(self._again.popleft())
         missing = self.baseline_wanted() - self.structures_under_way(GenerationRole.BASELINE)
         if missing > 0:
             return self._work(self._baseline(min(missing, self.context.config.generation.batch)))
@@ -152,7 +157,7 @@ class Proposing:
             "sampler": dict(context.config.generation.sampler),
             **searched,
         }
-        models = {f"{kind}_model_id": model.model_id for kind, model in context.champions.items()}
+        prior, surrogate = self._models(searched["guidance_scale"])
         with context.database.begin() as session:
             return create_generation(
                 session,
@@ -161,7 +166,8 @@ class Proposing:
                 settings,
                 seed=context.config.seed,
                 trial_number=trial,
-                **models,
+                prior_model_id=prior,
+                surrogate_model_id=surrogate,
             )
 
     def _made(self, role: GenerationRole) -> int:
@@ -169,6 +175,20 @@ class Proposing:
         with self.context.database.session() as session:
             rows = list_generations(session, self.context.campaign_id, role)
         return sum(len(row.settings_json["seeds"]) for row in rows)
+
+    def _models(self, guidance_scale: float) -> tuple[int, int | None]:
+        """Prior and surrogate that have a part in a batch made now: without guidance there is no surrogate."""
+        champions = self.context.champions
+        guide = champions.get("surrogate") if guidance_scale > 0 else None
+        return champions["prior"].model_id, None if guide is None else guide.model_id
+
+    def _made_again(self, generation: Generation) -> Work:
+        """The work of a batch whose actor died, which is made with the champions of now."""
+        with self.context.database.begin() as session:
+            set_generation_models(
+                session, generation.id, *self._models(generation.settings_json["guidance_scale"])
+            )
+        return self._work(generation)
 
     def _work(self, generation: Generation) -> Work:
         settings = generation.settings_json

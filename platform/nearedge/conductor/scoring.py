@@ -16,7 +16,7 @@ from nearedge.conductor.training import Training
 from nearedge.gate import Measures, Verdict, first_word, judge
 from nearedge_agents.pool import Done, Work
 from nearedge_agents.scorer import Broken, Judging, Prediction, Relaxing, Scored
-from nearedge_db.schema import Candidate
+from nearedge_db.schema import Candidate, Generation
 from nearedge_db.states import CandidateState, GenerationRole, GenerationState, StructureOrigin
 from nearedge_db.store import (
     Score,
@@ -211,15 +211,6 @@ class Scoring:
         verdict = self._judge(result, batch.guided)
         structure = put_atoms(session, result.atoms, coordination_fractions(result.atoms))
         raw_row = put_atoms(session, raw, coordination_fractions(raw))
-        link_structure(
-            session,
-            context.campaign_id,
-            structure.id,
-            StructureOrigin.GUIDED if batch.guided else StructureOrigin.BASELINE,
-            structure.hash,
-            seed=generation.settings_json["seeds"][index],
-            held_out=is_held_out(structure.hash, context.config.seeds.held_out_fraction),
-        )
         scored = result if isinstance(result, Scored) else None
         candidate: Candidate = add_candidate(
             session,
@@ -232,6 +223,18 @@ class Scoring:
             score=None if scored is None else _score(scored.prediction, judging),
             relax_rms_displacement_a=None if scored is None else scored.rms_displacement_a,
             shortest_contact_a=None if scored is None else scored.shortest_contact_a,
+            relax_surrogate_model_id=judging.surrogate.model_id if is_biased(generation) else None,
+            relax_potential_model_id=judging.potential.model_id,
+        )
+        link_structure(
+            session,
+            context.campaign_id,
+            structure.id,
+            StructureOrigin.GUIDED if batch.guided else StructureOrigin.BASELINE,
+            structure.hash,
+            seed=generation.settings_json["seeds"][index],
+            held_out=is_held_out(structure.hash, context.config.seeds.held_out_fraction),
+            candidate_id=candidate.id,
         )
         if verdict.reason is not None:
             word = first_word(verdict.reason)
@@ -270,6 +273,11 @@ class Scoring:
         novelty = context.config.gate.novelty
         threshold = NOVELTY_THRESHOLD if novelty is None else novelty
         return judge(measures, context.energy_reference, context.config.gate, threshold)
+
+
+def is_biased(generation: Generation) -> bool:
+    """Whether its structures are relaxed on the spectral mismatch too, which the surrogate gives."""
+    return float(generation.settings_json["spectral_weight_ev"]) > 0
 
 
 def _score(prediction: Prediction, judging: Judging) -> Score:

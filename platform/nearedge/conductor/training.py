@@ -1,7 +1,5 @@
 """The training stage: the three models at first, and again when enough new labels have come."""
 
-import math
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +16,12 @@ from nearedge_db.hashing import dataset_hash, task_identity
 from nearedge_db.states import StructureOrigin, TaskKind, TaskState
 from nearedge_db.store import labelled_hashes, list_models
 
-SHOW_AGAIN_S = 60.0
-"""How long to wait after MLflow has not taken the champions."""
-
 STARTING = (StructureOrigin.SEED, StructureOrigin.SEED_PATH, StructureOrigin.SEED_RATTLED)
 
 
 @dataclass
 class Training:
-    """Offers trainings; the trainers record and promote, this stage notices new champions."""
+    """Offers trainings; the trainers promote, this stage notices new champions."""
 
     context: Context
     seeding: Seeding
@@ -38,9 +33,8 @@ class Training:
     """Per kind, how many labelled structures its last training (finished or not) saw."""
     _refined: set[str] = field(default_factory=set)
     """Kinds whose first model was not trained here: it saw none of the campaign's structures."""
-    _registry: str = "closed"
-    _show_again_at: float | None = None
-    """When MLflow is to be told of the champions again, where it did not take it."""
+    ended: int = 0
+    """Trainings of this session that ended well."""
     _looked_at: int = -1
     """How many labels there were when it was last asked whether a training is due."""
     new_champions: list[str] = field(default_factory=list)
@@ -65,21 +59,10 @@ class Training:
         """Kinds that are queued or being trained."""
         return list(self._kind_of.values())
 
-    @property
-    def champions_unshown(self) -> bool:
-        """Whether MLflow has not taken who is champion now."""
-        return self._show_again_at is not None
-
     def offer(self) -> Work | None:
-        """Open the registry once; then whatever training is due."""
-        if self._registry == "closed":
-            self._registry = "opening"
-            return Work("open_registry", (self.context.campaign_id,), tag="registry", upkeep=True)
-        if self._registry != "open" or not self.seeding.complete:
+        """Whatever training is due."""
+        if not self.seeding.complete:
             return None
-        if self._show_again_at is not None and time.monotonic() >= self._show_again_at:
-            self._show_again_at = math.inf
-            return Work("show_champions", (self.context.campaign_id,), tag="champions", upkeep=True)
         if self._looked_at != self.context.labels_settled:
             self._looked_at = self.context.labels_settled
             self._submit_due()
@@ -87,20 +70,15 @@ class Training:
 
     def accept(self, done: Done) -> None:
         """Notice a new champion; a first training that fails ends the campaign, a later one does not."""
-        if done.work.tag == "registry":
-            self._opened(done)
-            return
-        if done.work.tag == "champions":
-            self._shown(None if done.error is None else one_line(done.error), done.value)
-            return
         report = self._queue.accept(done)
         if report is None:
             return
         kind = self._kind_of.pop(report.task_id)
         self._looked_at = -1
         if report.trouble is not None:
-            self._shown(report.trouble)
+            self.context.event("champions not linked", error=report.trouble)
         if report.state is TaskState.DONE:
+            self.ended += 1
             payload = self.context.ledger.get(report.task_id).payload
             facts = {"promoted": payload["promoted"], **payload.get("start", {})}
             what = "started from" if "start" in payload else "trained"
@@ -111,18 +89,6 @@ class Training:
         if kind not in self.context.champions:
             first = "the {} to start from" if kind in self._refined else "the first training of the {}"
             raise CampaignFailedError(f"{first.format(kind)} failed: {one_line(report.error or '')}")
-
-    def _opened(self, done: Done) -> None:
-        if done.error is not None and not done.lost:
-            raise CampaignFailedError(f"the MLflow store cannot be opened: {one_line(done.error)}")
-        self._registry = "closed" if done.lost else "open"
-
-    def _shown(self, *troubles: str | None) -> None:
-        """Champions are the database's: where MLflow does not take them the campaign goes on, and asks again."""
-        said = [trouble for trouble in troubles if trouble is not None]
-        self._show_again_at = time.monotonic() + SHOW_AGAIN_S if said else None
-        if said:
-            self.context.event("champions not shown", error=said[0])
 
     def _submit_due(self) -> None:
         due = [kind for kind in MODEL_KINDS if kind not in self._kind_of.values() and self._is_due(kind)]

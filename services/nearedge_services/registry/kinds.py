@@ -4,6 +4,8 @@ from nearedge_db.errors import UserError
 
 KINDS = ("prior", "surrogate", "potential")
 _PREFIX = "nearedge-"
+CHAMPION_POTENTIAL = "models:/nearedge-potential@champion"
+"""Address of the potential that is in use."""
 
 
 def registered_name(kind: str) -> str:

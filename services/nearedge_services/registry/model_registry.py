@@ -13,12 +13,19 @@ from nearedge_db.errors import UserError
 from nearedge_services.registry.kinds import registered_name
 from nearedge_services.registry.local_store import artifacts_beside, create_local_store, follow_move
 from nearedge_services.registry.mlflow_library import mlflow_module
-from nearedge_services.registry.packaging import MODEL_ARTIFACT, save_pyfunc
+from nearedge_services.registry.packaging import MODEL_ARTIFACT
+from nearedge_services.registry.recording import (
+    CONTENT_TAG,
+    MODEL_PATH,
+    TrainingRecord,
+    exists,
+    only_one,
+    record,
+    runs_with,
+)
 
 CHAMPION = "champion"
-_MODEL_PATH = "model"
 _HISTORY_TAG = "nearedge.champion_history"
-_LONGEST_PARAMETER = 500
 
 
 @dataclass(frozen=True)
@@ -83,32 +90,44 @@ class ModelRegistry:
         *,
         artifacts: Sequence[str | Path] = (),
         tags: Mapping[str, str] | None = None,
+        content: str | None = None,
+        span: tuple[datetime, datetime] | None = None,
     ) -> RegisteredModel:
         """One finished training as a run with a registered model version; the champion does not change.
 
-        `model_folder` is what the model's `save` wrote; `artifacts` are further files or folders to keep.
-        Metrics that are not finite are refused with UserError, as is an unknown kind. A failure marks the
-        run FAILED.
+        `model_folder` is what the model's `save` wrote; `artifacts` are further files or folders to keep. With
+        `content`, the identity of the training, a second call finds what the first one made, or completes it.
+        `span` is when it began and ended. Metrics that are not finite are refused with UserError, as is an unknown
+        kind. A folder that is refused marks the run FAILED.
         """
-        name = registered_name(kind)
-        broken = [key for key, value in metrics.items() if not _is_finite(value)]
-        if broken:
-            raise UserError(
-                "a metric is not finite", got=", ".join(broken), fix="do not record a failed training"
-            )
-        all_tags = {"nearedge.kind": kind, "nearedge.dataset_hash": dataset_hash, **(tags or {})}
-        run = self._client.create_run(
-            self._experiment_id(), tags=all_tags, run_name=f"{kind}-{dataset_hash[:8]}"
+        training = TrainingRecord(
+            kind,
+            Path(model_folder),
+            parameters,
+            metrics,
+            dataset_hash,
+            content=content,
+            artifacts=artifacts,
+            tags=tags or {},
+            span=span,
         )
-        run_id = run.info.run_id
-        status = "FAILED"
-        try:
-            self._log(run_id, parameters, metrics, dataset_hash, artifacts)
-            version = self._register(kind, run, Path(model_folder), metrics, all_tags)
-            status = "FINISHED"
-        finally:
-            self._client.set_terminated(run_id, status)
-        return RegisteredModel(run_id, name, version)
+        run_id, version = record(self._client, self._experiment_id(), training)
+        return RegisteredModel(run_id, registered_name(kind), version)
+
+    def drop_duplicates(self, tags: Mapping[str, str]) -> int:
+        """Delete all but one run of every training of the experiment with these tags; how many there were.
+
+        There is a second one where MLflow carried a request out whose answer never came.
+        """
+        found = self._client.get_experiment_by_name(self.experiment)
+        trainings: dict[str, list[Any]] = {}
+        for run in runs_with(self._client, found.experiment_id, tags) if found is not None else []:
+            if CONTENT_TAG in run.data.tags:
+                trainings.setdefault(run.data.tags[CONTENT_TAG], []).append(run)
+        several = [runs for runs in trainings.values() if len(runs) > 1]
+        for runs in several:
+            only_one(self._client, runs)
+        return sum(len(runs) - 1 for runs in several)
 
     def close_abandoned(self, tags: Mapping[str, str]) -> int:
         """Mark the runs of the experiment with these tags that are still RUNNING as KILLED; how many.
@@ -118,9 +137,7 @@ class ModelRegistry:
         found = self._client.get_experiment_by_name(self.experiment)
         if found is None:
             return 0
-        conditions = [f"tags.`{key}` = '{value}'" for key, value in tags.items()]
-        query = " AND ".join(["attributes.status = 'RUNNING'", *conditions])
-        runs = self._client.search_runs([found.experiment_id], query)
+        runs = runs_with(self._client, found.experiment_id, tags, "attributes.status = 'RUNNING'")
         for run in runs:
             self._client.set_terminated(run.info.run_id, "KILLED")
         return len(runs)
@@ -137,65 +154,6 @@ class ModelRegistry:
                 if found is None:
                     raise error
         return str(found.experiment_id)
-
-    def _log(
-        self,
-        run_id: str,
-        parameters: Mapping[str, Any],
-        metrics: Mapping[str, float],
-        dataset_hash: str,
-        artifacts: Sequence[str | Path],
-    ) -> None:
-        entities = mlflow_module().entities
-        now = int(datetime.now(UTC).timestamp() * 1000)
-        self._client.log_batch(
-            run_id,
-            metrics=[entities.Metric(key, float(value), now, 0) for key, value in metrics.items()],
-            params=[
-                entities.Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in parameters.items()
-            ],
-        )
-        dataset = entities.Dataset(
-            name="labels",
-            digest=dataset_hash[:36],
-            source_type="nearedge",
-            source=json.dumps({"hash": dataset_hash}),
-        )
-        self._client.log_inputs(run_id, datasets=[entities.DatasetInput(dataset)])
-        for artifact in map(Path, artifacts):
-            log = self._client.log_artifacts if artifact.is_dir() else self._client.log_artifact
-            log(run_id, str(artifact), f"extra/{artifact.name}" if artifact.is_dir() else "extra")
-
-    def _register(
-        self,
-        kind: str,
-        run: Any,
-        folder: Path,
-        metrics: Mapping[str, float],
-        tags: Mapping[str, str],
-    ) -> int:
-        name = registered_name(kind)
-        with tempfile.TemporaryDirectory() as scratch:
-            packed = save_pyfunc(Path(scratch) / _MODEL_PATH, kind, folder, dict(metrics))
-            self._client.log_artifacts(run.info.run_id, str(packed), _MODEL_PATH)
-        self._ensure_registered(name)
-        version = self._client.create_model_version(
-            name, source=f"{run.info.artifact_uri}/{_MODEL_PATH}", run_id=run.info.run_id, tags=dict(tags)
-        )
-        return int(version.version)
-
-    def _ensure_registered(self, name: str) -> None:
-        if not self._exists(name):
-            exceptions = mlflow_module().exceptions
-            try:
-                self._client.create_registered_model(name)
-            except exceptions.MlflowException:
-                # another process may have created it a moment ago
-                if not self._exists(name):
-                    raise
-
-    def _exists(self, name: str) -> bool:
-        return bool(self._client.search_registered_models(filter_string=f"name = '{name}'", max_results=1))
 
     def versions(self, kind: str) -> list[ModelVersion]:
         """All versions of a kind, oldest first; empty when none was recorded."""
@@ -221,10 +179,18 @@ class ModelRegistry:
     def champion(self, kind: str) -> int | None:
         """Version of the champion, or None before the first promotion."""
         name = registered_name(kind)
-        if not self._exists(name):
+        if not exists(self._client, name):
             return None
         aliases = self._client.get_registered_model(name).aliases
         return int(aliases[CHAMPION]) if CHAMPION in aliases else None
+
+    def run_of(self, kind: str, version: int) -> str | None:
+        """The run that a version was registered from; None where there is no such version."""
+        name = registered_name(kind)
+        for found in self._client.search_model_versions(f"name = '{name}'"):
+            if int(found.version) == version:
+                return str(found.run_id)
+        return None
 
     def promote(self, kind: str, version: int) -> None:
         """Make a version the champion; promoting the champion again changes nothing. UserError for no such
@@ -259,7 +225,7 @@ class ModelRegistry:
     def _history(self, kind: str) -> list[int]:
         """Earlier champions, the latest last."""
         name = registered_name(kind)
-        if not self._exists(name):
+        if not exists(self._client, name):
             return []
         return [
             int(v) for v in json.loads(self._client.get_registered_model(name).tags.get(_HISTORY_TAG, "[]"))
@@ -290,7 +256,7 @@ class ModelRegistry:
         folder = Path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as scratch:
-            path = f"{_MODEL_PATH}/artifacts/{MODEL_ARTIFACT}"
+            path = f"{MODEL_PATH}/artifacts/{MODEL_ARTIFACT}"
             local = Path(self._client.download_artifacts(found.run_id, path, scratch))
             if folder.exists():
                 shutil.rmtree(folder)
@@ -301,11 +267,7 @@ class ModelRegistry:
         if isinstance(version, int) or version.isdigit():
             return int(version)
         name = registered_name(kind)
-        aliases = self._client.get_registered_model(name).aliases if self._exists(name) else {}
+        aliases = self._client.get_registered_model(name).aliases if exists(self._client, name) else {}
         if version not in aliases:
             raise UserError(f"the {kind} has no such alias", got=version, fix="see `nearedge models list`")
         return int(aliases[version])
-
-
-def _is_finite(value: float) -> bool:
-    return abs(float(value)) < float("inf")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nearedge_db.errors import UserError
+from nearedge_services.registry.examples import example_input
 from nearedge_services.registry.mlflow_library import mlflow_module
 
 MODEL_ARTIFACT = "weights"
@@ -24,10 +25,13 @@ _PACKAGES = {
 }
 
 
-def save_pyfunc(target: Path, kind: str, model_folder: Path, metrics: dict[str, float]) -> Path:
+def save_pyfunc(
+    target: Path, kind: str, model_folder: Path, metrics: dict[str, float], run_id: str | None = None
+) -> Path:
     """Write the pyfunc folder `target` for the model in `model_folder`, and return it.
 
-    The metrics of the training are kept beside the weights as `metrics.json`. Raises UserError when the
+    The metrics of the training are kept beside the weights as `metrics.json`; who loads the model finds `run_id` in its
+    metadata. Raises UserError when the
     folder has no model or holds files other than safetensors and JSON.
     """
     _check(model_folder)
@@ -39,7 +43,7 @@ def save_pyfunc(target: Path, kind: str, model_folder: Path, metrics: dict[str, 
             json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
         with warnings.catch_warnings():
-            # MLflow wants an example to check the signature with, by running the model
+            # MLflow notes that the columns of whole numbers cannot be missing: nor may they
             warnings.simplefilter("ignore")
             mlflow.pyfunc.save_model(
                 str(target),
@@ -47,7 +51,9 @@ def save_pyfunc(target: Path, kind: str, model_folder: Path, metrics: dict[str, 
                 artifacts={MODEL_ARTIFACT: str(model)},
                 model_config={"kind": kind},
                 signature=_signature(kind),
+                input_example=example_input(kind, model_folder),
                 pip_requirements=requirements(kind),
+                mlflow_model=mlflow.models.Model(artifact_path=target.name, run_id=run_id),
             )
     return target
 

@@ -1,13 +1,15 @@
 """Whether an MLflow store can be used: asked once, without the minutes of retries of MLflow's client."""
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import requests
 from sqlalchemy import create_engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from nearedge_db.errors import UserError, one_line
 from nearedge_db.redaction import without_password
@@ -18,6 +20,14 @@ PATIENCE_S = 4
 """How long the server may take to accept the connection, and as long again to answer."""
 
 
+REQUEST_S = 10
+"""How long a request may take that sends something."""
+
+
+class StoreDownError(UserError):
+    """The store is known by its kind and address, and does not answer now: it may later."""
+
+
 SERVERS = ("http://", "https://")
 DATABASES = ("postgresql", "postgres", "mysql")
 """Schemes of database servers, as they begin: ``postgresql+psycopg2://`` is one."""
@@ -26,8 +36,8 @@ DATABASES = ("postgresql", "postgres", "mysql")
 def check_store(tracking_uri: str, patience_s: int = PATIENCE_S) -> None:
     """Look at a store of any kind without making it.
 
-    Raises UserError when a server does not answer, a file is no database or cannot be written, or MLflow does not
-    know the kind.
+    Raises StoreDownError when a server does not answer, UserError when something else does, a file is no database or
+    cannot be written, or MLflow does not know the kind.
     """
     path = store_path(tracking_uri)
     if path is not None:
@@ -65,12 +75,14 @@ def _check_database(tracking_uri: str, patience_s: int) -> None:
         with closing(engine.connect()):
             pass
         engine.dispose()
+    except OperationalError as error:
+        raise _unusable(tracking_uri, error, StoreDownError) from error
     except (SQLAlchemyError, ModuleNotFoundError) as error:
         raise _unusable(tracking_uri, error) from error
 
 
-def _unusable(tracking_uri: str, error: Exception | str) -> UserError:
-    return UserError(
+def _unusable(tracking_uri: str, error: Exception | str, kind: type[UserError] = UserError) -> UserError:
+    return kind(
         "the MLflow store cannot be used",
         got=f"{without_password(tracking_uri)} ({one_line(error)})",
         fix="start it, mend its address, or use the store of the run directory",
@@ -81,7 +93,8 @@ def check_answers(tracking_uri: str, patience_s: int = PATIENCE_S) -> None:
     """Ask a tracking server (``http``, ``https``) for an experiment; any other store is not asked.
 
     Goes through MLflow's client, so that its variables for users, certificates and proxies count.
-    Raises UserError when there is no answer, or one that is not MLflow's.
+    Raises StoreDownError when there is no answer, or that of a server in trouble (5xx); UserError when there is one
+    that is not MLflow's.
     """
     if not tracking_uri.startswith(SERVERS):
         return
@@ -91,7 +104,8 @@ def check_answers(tracking_uri: str, patience_s: int = PATIENCE_S) -> None:
         with _environment(once):
             mlflow.MlflowClient(tracking_uri=tracking_uri).search_experiments(max_results=1)
     except mlflow.exceptions.MlflowException as error:
-        raise UserError(
+        kind = StoreDownError if _is_down(error) else UserError
+        raise kind(
             "the MLflow server does not answer as it should",
             got=f"{without_password(tracking_uri)} ({_reason(error)})",
             fix="start it, mend its address, or use the store of the run directory",
@@ -111,6 +125,30 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def bound_requests() -> None:
+    """Let MLflow's client in this process give a request up after seconds, and send none a second time.
+
+    Its own habit is seven times two minutes; and what was carried out without an answer would be done twice. A variable
+    that the user has set is respected.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_S))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+def _is_down(error: BaseException) -> bool:
+    """Whether nobody answered, or a server that has trouble of its own: both may pass."""
+    text = str(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, requests.exceptions.ConnectionError | requests.exceptions.Timeout):
+            return True
+        cause = cause.__context__
+    return (
+        re.search(r"(?:error code|too many|status) 5\d\d\b|\b5\d\d (?:Server Error|error responses)", text)
+        is not None
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from nearedge.starting import Start
 from nearedge.steering import Settings
 from nearedge_agents.pool import Done, Usage, Work
 from nearedge_agents.scorer import Prediction, Scored
+from nearedge_agents.tracking import TrackingReport
 from nearedge_agents.worker import TaskReport
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.ledger import Ledger, Task
@@ -230,7 +231,7 @@ class World:
         return self.do_task(work.args[0], self._write)
 
     def _train(self, work: Work) -> Any:
-        return "opened" if work.method == "open_registry" else self.do_task(work.args[0], self._write_model)
+        return TrackingReport() if work.method == "track" else self.do_task(work.args[0], self._write_model)
 
     def do_task(self, task_id: int, write: Callable[[Session, Task], None]) -> TaskReport:
         """What a ledger worker does."""

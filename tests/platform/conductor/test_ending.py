@@ -143,29 +143,38 @@ def test_a_second_interrupt_gives_labels_up_and_counts_them(world):
     assert world.tidied == []
 
 
-def test_the_end_waits_until_the_mlflow_store_is_opened(world):
-    """Cut short, it would be left half made."""
+def test_the_end_waits_for_a_trainer_that_is_telling_mlflow(world):
     session, ticks = world.conductor(), []
-    keep_busy(session.pools["trainer"], lambda work: work.method == "open_registry" and len(ticks) < 40)
+    keep_busy(session.pools["trainer"], lambda work: work.method == "track" and len(ticks) < 40)
 
     def tick() -> None:
-        ticks.append(session.training._registry)
+        ticks.append(session.tracking.under_way)
         session.interrupted = True
 
     assert session.run(tick) == ("interrupted", False)
-    assert ticks[0] == "opening"
-    assert session.training._registry == "open"
+    assert ticks[0]
+    assert not session.tracking.under_way
+    assert world.tidied == []
 
 
-def test_a_training_that_is_cut_short_leaves_mlflow_in_order(world):
+def test_what_mlflow_does_not_have_at_the_end_is_sent_then(world):
+    """Also where the trainers did not come to it: the driver does it once they are gone."""
     session = world.conductor()
-    keep_busy(session.pools["trainer"], lambda work: work.method == "work")
+    world.ledger.submit("track", "track:1", {"model_id": 1}, campaign_id=session.context.campaign_id)
+    session.run(lambda: setattr(session, "interrupted", True))
+    assert world.tidied == ["sqlite:///unused.db"]
+
+
+def test_a_campaign_that_is_left_in_a_hurry_does_not_wait_for_mlflow(world):
+    session = world.conductor()
+    world.ledger.submit("track", "track:1", {"model_id": 1}, campaign_id=session.context.campaign_id)
 
     def tick() -> None:
-        session.interrupted = bool(session.pools["trainer"].under_way) and session.seeding.complete
+        raise KeyboardInterrupt
 
-    assert session.run(tick) == ("interrupted", False)
-    assert world.tidied == ["sqlite:///unused.db"]
+    with pytest.raises(KeyboardInterrupt):
+        session.run(tick)
+    assert world.tidied == []
 
 
 def test_a_driver_that_was_replaced_leaves_at_once_and_touches_nothing(world):

@@ -1,15 +1,23 @@
 """Actors that die and work that fails: what can be spared costs time only, the rest ends the campaign."""
 
-from dataclasses import replace
-
 import pytest
 from sqlalchemy import select
 from tests.platform.conductor.sessions import assert_complete, count, roles, run
 
-from nearedge.conductor import training as training_module
+from nearedge.conductor import conductor as conductor_module
+from nearedge.conductor import tracking as tracking_module
 from nearedge.conductor.context import CampaignFailedError
-from nearedge_db.schema import Candidate, Event, Generation
-from nearedge_db.states import CandidateState, GenerationRole, GenerationState, LabelRole, TaskKind
+from nearedge_agents.tracking import TrackingReport
+from nearedge_db.schema import Candidate, Event, Generation, TaskRow
+from nearedge_db.states import (
+    CandidateState,
+    GenerationRole,
+    GenerationState,
+    LabelRole,
+    TaskKind,
+    TaskState,
+)
+from nearedge_db.store import list_models, rollback
 
 
 def test_lost_actors_only_cost_time(make_world):
@@ -106,53 +114,89 @@ def test_starting_structures_that_failed_for_good_are_tried_again(world):
     assert_complete(world)
 
 
-def test_an_mlflow_store_that_cannot_be_opened_is_told_in_one_line(world):
+TRACK = "track"
+DOWN = TrackingReport(unsent=1, trouble="the MLflow server does not answer as it should")
+
+
+def telling(session, answer):
+    """Let ``answer(count)`` be what comes of telling MLflow for the count-th time; the works are returned."""
+    train, told = session.pools["trainer"].answer, []
+
+    def do(work):
+        if work.method != TRACK:
+            return train(work)
+        told.append(work)
+        return answer(len(told))
+
+    session.pools["trainer"].answer = do
+    return told
+
+
+def gone(count):
+    raise OSError("(sqlite3.OperationalError) no such table: experiments\n[SQL: SELECT\n …]")
+
+
+@pytest.mark.parametrize("answer", [gone, lambda count: DOWN], ids=["breaks", "is told"])
+def test_an_mlflow_that_is_down_all_the_time_does_not_stop_the_campaign(world, answer):
+    """It is asked again after each training, told of once, and the end tries a last time."""
     session = world.conductor()
-    train = session.pools["trainer"].answer
-
-    def answer(work):
-        if work.method == "open_registry":
-            raise OSError("(sqlite3.OperationalError) no such table: experiments\n[SQL: SELECT\n …]")
-        return train(work)
-
-    session.pools["trainer"].answer = answer
-    with pytest.raises(CampaignFailedError) as told:
-        session.run()
-    expected = "the MLflow store cannot be opened: (sqlite3.OperationalError) no such table: experiments"
-    assert str(told.value) == expected
-
-
-def test_champions_that_mlflow_does_not_take_are_an_event_and_shown_later(world, monkeypatch):
-    """The server is gone for the first three trainings and the first look after them."""
-    monkeypatch.setattr(training_module, "SHOW_AGAIN_S", 0.0)
-    session, shown = world.conductor(), []
-    train = session.pools["trainer"].answer
-
-    def answer(work):
-        if work.method == "show_champions":
-            shown.append(work)
-            return "gone" if len(shown) == 1 else None
-        report = train(work)
-        first = work.method == "work" and not shown
-        return replace(report, trouble="gone") if first else report
-
-    session.pools["trainer"].answer = answer
+    told = telling(session, answer)
     assert session.run()[1]
-    assert len(shown) >= 2
-    assert not session.training.champions_unshown
-    assert count(world, Event, Event.kind == "champions not shown") >= 2
     assert_complete(world)
-
-
-def test_champions_that_were_never_shown_are_shown_at_the_end(world):
-    session = world.conductor()
-    train = session.pools["trainer"].answer
-    session.pools["trainer"].answer = lambda work: (
-        replace(train(work), trouble="gone") if work.method == "work" else train(work)
-    )
-    assert session.run()[1]
-    assert session.training.champions_unshown
+    assert session.tracking.trouble is not None
+    trainings = count(world, TaskRow, TaskRow.kind == "train", TaskRow.state == TaskState.DONE)
+    assert 2 <= len(told) <= 1 + trainings
+    assert all(work.upkeep and work.args == (1, True) for work in told)
+    with world.database.session() as db:
+        (event,) = db.scalars(select(Event).where(Event.kind.like("tracking%")))
+    assert event.kind == "tracking delayed"
+    assert "\n" not in event.data_json["error"]
     assert world.tidied == ["sqlite:///unused.db"]
+
+
+def test_mlflow_that_comes_back_is_told_without_a_new_training(world, monkeypatch):
+    monkeypatch.setattr(tracking_module, "AGAIN_S", 0.0)
+    session = world.conductor()
+    told = telling(session, lambda count: DOWN if count < 4 else TrackingReport(sent=3))
+    assert session.run()[1]
+    assert len(told) >= 4
+    assert told[-1].args == (1, False)
+    assert session.tracking.trouble is None
+    events = [count(world, Event, Event.kind == f"tracking {what}") for what in ("delayed", "goes on")]
+    assert events == [1, 1]
+    assert world.tidied == []
+
+
+def test_mlflow_that_holds_the_trainer_does_so_one_at_a_time(make_world):
+    """With two trainers, one goes on training."""
+    world = make_world(pools={"trainer": {"size": 2}})
+    session, most = world.conductor(), [0]
+    pool = session.pools["trainer"]
+    submit = pool.submit
+
+    def counting(work):
+        submit(work)
+        most[0] = max(most[0], sum(one.method == TRACK for one in pool.under_way))
+
+    pool.submit = counting
+    assert session.run()[1]
+    assert most == [1]
+
+
+def test_a_champion_chosen_by_hand_is_taken_up_by_the_running_campaign(world, monkeypatch):
+    monkeypatch.setattr(conductor_module, "ACCOUNT_EVERY_S", 0.0)
+    session, chosen = world.conductor(), []
+
+    def tick():
+        with world.database.begin() as db:
+            rows = list_models(db, 1, "surrogate")
+            if len(rows) > 1 and not chosen:
+                chosen.append(rollback(db, 1, "surrogate").id)
+            elif chosen and session.context.champions["surrogate"].model_id == chosen[0]:
+                session.interrupted = True
+
+    session.run(tick)
+    assert session.context.champions["surrogate"].model_id == chosen[0]
 
 
 def test_a_retraining_that_fails_does_not_end_the_campaign(world):

@@ -1,4 +1,5 @@
 import os
+from datetime import UTC, datetime
 
 import mlflow
 import numpy as np
@@ -82,6 +83,51 @@ def test_downloaded_model_predicts_the_same(registry, potential, tmp_path):
     assert load_calculator("models:/nearedge-potential/2", registry.tracking_uri, members=1).members == 1
 
 
+def test_recorded_again_by_its_identity_it_is_the_same(recorded, model_folder):
+    registry = recorded[0]
+    span = (datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 2, 0, 1, tzinfo=UTC))
+    given = ("potential", model_folder, {"steps": 1}, {"force_rmse_ev_per_a": 0.5}, "9" * 64)
+    first, again = (registry.record_training(*given, content="the same", span=span) for _ in range(2))
+    other = registry.record_training(*given, content="another")
+    assert first == again
+    assert other.run_id != first.run_id
+    assert registry.run_of("potential", first.version) == first.run_id
+    assert registry.run_of("potential", 999) is None
+    info = registry._client.get_run(first.run_id).info
+    assert (info.start_time, info.end_time) == tuple(int(at.timestamp() * 1000) for at in span)
+    for made in (first, other):
+        registry._client.delete_model_version(made.name, str(made.version))
+
+
+def test_a_version_has_a_signature_and_an_example_that_fits_it(recorded):
+    registry, models, _ = recorded
+    folder = registry._client.download_artifacts(models[0].run_id, "model")
+    model = mlflow.models.Model.load(folder)
+    assert (model.run_id, model.artifact_path) == (models[0].run_id, "model")
+    example, signature = model.load_input_example(folder), model.signature
+    assert signature.inputs.input_names() == ["numbers", "cell", "positions"]
+    assert set(example.columns) == set(signature.inputs.input_names())
+    assert example["numbers"][0] == [6] * 8
+    contact = np.linalg.norm(np.subtract(*example["positions"][0][:2]))
+    assert 1.4 < contact < 2.0
+
+
+def test_a_model_whose_elements_nobody_knows_is_refused(recorded, tmp_path, model_folder):
+    (tmp_path / "weights.safetensors").write_bytes((model_folder / "weights.safetensors").read_bytes())
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="which elements"):
+        recorded[0].record_training("potential", tmp_path, {}, {}, "aa")
+
+
+def test_the_store_is_by_default_the_one_mlflow_uses(registry, monkeypatch, tmp_path):
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: registry.tracking_uri)
+    assert load_calculator("models:/nearedge-potential@champion", members=1).members == 1
+    nowhere = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with pytest.raises(UserError, match="no model registry"):
+        load_calculator("models:/nearedge-potential@champion", nowhere)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
@@ -122,7 +168,7 @@ def test_foreign_files_and_bad_metrics_are_refused(recorded, model_folder, tmp_p
     with pytest.raises(UserError, match=r"state\.pkl"):
         registry.record_training("potential", tmp_path, {}, {}, "aa")
     failed = registry._client.search_runs([registry._experiment_id()], "attributes.status = 'FAILED'")
-    assert len(failed) == 2
+    assert len(failed) >= 2
     with pytest.raises(UserError, match="finite"):
         registry.record_training("potential", model_folder, {}, {"loss": float("nan")}, "aa")
     with pytest.raises(UserError, match="kind"):

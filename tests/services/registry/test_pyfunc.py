@@ -12,6 +12,8 @@ import mlflow
 import pandas as pd
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model("models:/nearedge-potential@champion")
+assert model.metadata.signature.outputs.has_input_names()
+assert len(model.predict(model.input_example)["energy_ev"]) == 1
 row = json.loads(sys.argv[2])
 print("RESULT" + model.predict(pd.DataFrame([row, row])).to_json(orient="records"))
 """

@@ -9,7 +9,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from nearedge_db.errors import UserError
-from nearedge_services.registry.reachable import check_answers, check_store
+from nearedge_services.registry.reachable import (
+    StoreDownError,
+    bound_requests,
+    check_answers,
+    check_store,
+)
 
 
 @pytest.fixture
@@ -53,9 +58,10 @@ def serve():
         server.server_close()
 
 
-def refused(uri: str) -> str:
+def refused(uri: str, down: bool) -> str:
     with pytest.raises(UserError) as caught:
         check_answers(uri, patience_s=1)
+    assert isinstance(caught.value, StoreDownError) is down
     text = str(caught.value)
     assert "\n" not in text
     assert "secret" not in text
@@ -64,20 +70,30 @@ def refused(uri: str) -> str:
 
 def test_nobody_listens(closed_socket):
     started = time.monotonic()
-    assert "Connection refused" in refused(url(closed_socket))
+    assert "Connection refused" in refused(url(closed_socket), down=True)
     assert time.monotonic() - started < 10
 
 
 def test_a_server_that_hangs(closed_socket):
     closed_socket.listen()
     started = time.monotonic()
-    assert "timed out" in refused(url(closed_socket))
+    assert "timed out" in refused(url(closed_socket), down=True)
     assert time.monotonic() - started < 10
 
 
-@pytest.mark.parametrize(("status", "says"), [(404, "404"), (401, "401"), (503, "503")])
-def test_something_else_answers(serve, status, says):
-    assert says in refused(serve(status, b"<html>no MLflow here</html>"))
+@pytest.mark.parametrize(("status", "down"), [(404, False), (401, False), (500, True), (503, True)])
+def test_something_else_answers(serve, status, down):
+    """A wrong address, or a server in trouble: that one may come back."""
+    assert str(status) in refused(serve(status, b"<html>no MLflow here</html>"), down)
+
+
+def test_requests_are_bounded_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "set and taken back by the test")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    bound_requests()
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
 
 
 def test_a_server_that_answers_is_fine(serve):
@@ -88,7 +104,8 @@ def test_a_server_that_answers_is_fine(serve):
 
 def test_the_variables_of_the_user_come_back(closed_socket, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
-    refused(url(closed_socket))
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    refused(url(closed_socket), down=True)
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
 
@@ -115,7 +132,10 @@ def test_a_kind_of_store_that_mlflow_does_not_know():
 
 def test_a_database_server_that_does_not_answer(closed_socket):
     port = closed_socket.getsockname()[1]
-    assert "me:***@" in unusable(f"postgresql+psycopg://me:secret@127.0.0.1:{port}/none")
+    uri = f"postgresql+psycopg://me:secret@127.0.0.1:{port}/none"
+    assert "me:***@" in unusable(uri)
+    with pytest.raises(StoreDownError):
+        check_store(uri, patience_s=1)
 
 
 def test_a_file_that_is_no_database(tmp_path):
