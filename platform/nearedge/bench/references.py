@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from nearedge.bench.workshop import ELEMENT, Workshop
+from nearedge.bench.workshop import Workshop
 from nearedge_db.errors import UserError
 from nearedge_services.networks.weights import WEIGHTS_FILE
 from nearedge_services.potential.quench import QuenchSettings, quench
-from nearedge_services.structures.composition import density_g_cm3, parse_composition
+from nearedge_services.structures.composition import density_g_cm3
 from nearedge_services.structures.extxyz import labelled, read_structures, write_structures
 
 SAME_DENSITY_G_CM3 = 0.03
@@ -118,7 +118,7 @@ class References:
         seeds = [self.workshop.seeds(name, 1)[0] for name in names]
         densities = [wish.density_g_cm3 for wish, _ in batch]
         results = quench(
-            self.workshop.potential, parse_composition(f"{ELEMENT}{atoms}"), densities, seeds, self.settings
+            self.workshop.potential, self.workshop.composition(atoms), densities, seeds, self.settings
         )
         made = [result.final for result in results if result.final is not None]
         for network in made:

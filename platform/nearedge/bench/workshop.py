@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,10 +20,11 @@ from nearedge_services.oracles.errors import OracleError
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.potential.potential import Potential
 from nearedge_services.refinement import Refined, RefinementSettings, refine
-from nearedge_services.structures.composition import parse_composition
+from nearedge_services.structures.composition import Composition, parse_composition
 from nearedge_services.structures.langevin import Evaluate
 
 ELEMENT = "C"
+"""What the benches measure, where nothing else is said."""
 _PORTION_ATOMS = 1024
 
 
@@ -40,11 +41,18 @@ class Sampled:
 class Workshop:
     """Prior, potential and oracle with the bench's seed."""
 
-    def __init__(self, options: BenchOptions, refinement: RefinementSettings | None = None) -> None:
-        """Load the models. Raises UserError when one is missing."""
+    def __init__(
+        self,
+        options: BenchOptions,
+        refinement: RefinementSettings | None = None,
+        *,
+        unit: str = ELEMENT,
+    ) -> None:
+        """Load the models. ``unit``: the formula that cells repeat. Raises UserError when a model is missing."""
         self.options = options
-        self.prior_folder = options.model("prior", [ELEMENT])
-        self.potential_folder = options.model("potential", [ELEMENT])
+        self.unit = parse_composition(unit)
+        self.prior_folder = options.model("prior", self.unit.elements)
+        self.potential_folder = options.model("potential", self.unit.elements)
         self.prior = Prior.load(self.prior_folder)
         self.potential = Potential.load(self.potential_folder)
         self.oracle = make_oracle("xtb", {})
@@ -56,9 +64,13 @@ class Workshop:
         words = [np.random.SeedSequence([self.options.seed, purpose, k]) for k in range(count)]
         return [int(word.generate_state(1)[0]) for word in words]
 
+    def composition(self, atoms: int) -> Composition:
+        """The unit repeated to about so many atoms."""
+        return self.unit.scaled(max(round(atoms / self.unit.size), 1))
+
     def cells(self, atoms: int, densities: Sequence[float]) -> list[Atoms]:
         """Empty cubic cells, one for each density in g/cm³."""
-        return empty_cells(parse_composition(f"{ELEMENT}{atoms}"), densities)
+        return empty_cells(self.composition(atoms), densities)
 
     def sample(
         self,
@@ -142,7 +154,7 @@ def near(folder: Path) -> list[Path]:
 class Stages:
     """Turns the work of a bench into one share of progress, by weights of its stages."""
 
-    def __init__(self, report: Callable[[float, str], None], weights: dict[str, float]) -> None:
+    def __init__(self, report: Callable[[float, str], None], weights: Mapping[str, float]) -> None:
         self.report = report
         self.weights = weights
         self.done = 0.0

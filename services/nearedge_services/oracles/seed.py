@@ -17,7 +17,7 @@ from ase.optimize import BFGS
 from pydantic import BaseModel, ConfigDict, Field
 
 from nearedge_services.oracles.base import KeepsLabel, Label, Oracle
-from nearedge_services.oracles.errors import BadGeometry
+from nearedge_services.oracles.errors import BadGeometry, NotConverged
 from nearedge_services.structures.composition import Composition
 from nearedge_services.structures.melt_quench import MeltQuenchError, MeltQuenchSettings, melt_quench
 
@@ -166,7 +166,9 @@ def _labelled(oracle: Oracle, atoms: Atoms, label: Label | None) -> Atoms:
 
 
 def _rattled(oracle: Oracle, final: Atoms, sizes_a: tuple[float, ...], seed: int) -> list[Atoms]:
-    """Labelled copies with random displacements; one that the oracle finds unphysical is left out."""
+    """Labelled copies with random displacements; one that the oracle finds unphysical, or for which it does not
+    converge, is left out.
+    """
     rng = np.random.default_rng(seed)
     frames = []
     for size in sizes_a:
@@ -174,6 +176,6 @@ def _rattled(oracle: Oracle, final: Atoms, sizes_a: tuple[float, ...], seed: int
         atoms.positions += rng.normal(0.0, size, atoms.positions.shape)
         try:
             frames.append(oracle.label(atoms).attach(atoms))
-        except BadGeometry:
+        except (BadGeometry, NotConverged):
             continue
     return frames

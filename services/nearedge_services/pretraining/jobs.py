@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from nearedge_services.oracles.base import Oracle
-from nearedge_services.oracles.errors import BadGeometry, OracleError
+from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleError
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.seed import make_seed, relax_with_oracle
 from nearedge_services.potential.potential import Potential
@@ -146,12 +146,14 @@ def oracle_of(settings: PretrainingSettings) -> Oracle:
 
 
 def labelled(frames: Sequence[Atoms], oracle: Oracle, group: str, density_g_cm3: float) -> list[Atoms]:
-    """Labelled copies of one group; a frame the oracle finds unphysical is left out."""
+    """Labelled copies of one group; a frame that the oracle finds unphysical, or for which it does not converge,
+    is left out: a metallic melt such as silicon's has some.
+    """
     kept = []
     for atoms in frames:
         try:
             one = oracle.label(atoms).attach(atoms)
-        except BadGeometry:
+        except (BadGeometry, NotConverged):
             continue
         kept.append(_named(one, group, density_g_cm3))
     return kept

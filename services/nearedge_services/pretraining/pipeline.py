@@ -137,11 +137,16 @@ def _quenches(
     return jobs
 
 
+def potential_folder(folder: Path, number: int) -> Path:
+    """Where a pretraining keeps the potential that quenches after so many rounds."""
+    return folder / f"potential-{number}"
+
+
 def _quenching_potential(folder: Path, number: int, settings: PretrainingSettings, report: Report) -> Path:
     """The potential after so many rounds, trained if it is not there."""
     from nearedge_services.potential.training import train_potential
 
-    path = folder / f"potential-{number}"
+    path = potential_folder(folder, number)
     if (path / CONFIG_FILE).exists():
         return path
     frames = read_frames(folder, "first", "hot", *(f"round{k}" for k in range(1, number + 1)))

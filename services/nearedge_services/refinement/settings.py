@@ -24,6 +24,10 @@ class Anneal(BaseModel):
         """Temperature of every step, (steps,) K."""
         return np.geomspace(self.start_k, self.end_k, self.steps)
 
+    def scaled(self, factor: float) -> "Anneal":
+        """The same for a material that melts at ``factor`` times carbon's temperature."""
+        return self.model_copy(update={"start_k": factor * self.start_k, "end_k": factor * self.end_k})
+
 
 class RefinementSettings(BaseModel):
     """Relaxation, anneal, relaxation. Frozen; unknown keys are rejected."""

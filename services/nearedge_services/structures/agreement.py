@@ -61,20 +61,24 @@ def radial_curves(structures: Sequence[Atoms]) -> Array:
     return np.array([radial_distribution([atoms])[1] for atoms in structures])
 
 
-def coordination_shares(structures: Sequence[Atoms]) -> Array:
-    """Shares of two-, three- and four-fold atoms of every structure, shape (n, 3)."""
-    counts = [np.bincount(coordination_numbers(atoms), minlength=5)[2:5] / len(atoms) for atoms in structures]
-    return np.array(counts).reshape(-1, 3)
+def coordination_shares(structures: Sequence[Atoms], folds: Sequence[int] = (2, 3, 4)) -> Array:
+    """Shares of the atoms with so many neighbours in every structure, shape (n, number of folds)."""
+    least = max(folds) + 1
+    counts = [
+        np.bincount(coordination_numbers(atoms), minlength=least)[list(folds)] / len(atoms)
+        for atoms in structures
+    ]
+    return np.array(counts).reshape(-1, len(folds))
 
 
 @dataclass(frozen=True)
 class ShareDifference:
-    """Difference of mean shares of two-, three- and four-fold atoms, in points."""
+    """Difference of mean shares of atoms with so many neighbours, in points."""
 
     points: Array
-    """Generated minus reference, (3,)."""
+    """Generated minus reference, one for each number of neighbours."""
     error: Array
-    """Standard error of it from the scatter between structures, (3,); NaN for a side with one structure."""
+    """Standard errors of them from the scatter between structures; NaN for a side with one structure."""
 
     @property
     def largest(self) -> float:
@@ -83,7 +87,7 @@ class ShareDifference:
 
 
 def compare_shares(generated: Array, reference: Array) -> ShareDifference:
-    """Difference of `coordination_shares` (n, 3) and (m, 3)."""
+    """Difference of `coordination_shares` (n, F) and (m, F)."""
     points = 100 * (generated.mean(axis=0) - reference.mean(axis=0))
     errors = [100 * _standard_error(side) for side in (generated, reference)]
     return ShareDifference(points, np.hypot(*errors))

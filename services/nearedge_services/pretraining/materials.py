@@ -1,0 +1,59 @@
+"""The pipeline's settings for another material than carbon, for which the defaults are."""
+
+from typing import Any
+
+from nearedge_services.diffusion.settings import PriorSettings
+from nearedge_services.potential.quench import QuenchSettings
+from nearedge_services.potential.settings import PotentialSettings
+from nearedge_services.pretraining.settings import MODELS, PretrainingSettings
+from nearedge_services.structures.composition import parse_composition
+from nearedge_services.structures.material import Scales
+from nearedge_services.surrogate.settings import SurrogateSettings
+
+
+def material_values(unit: str) -> dict[str, Any]:
+    """Values of `PretrainingSettings` for cells of this unit, such as ``Si``: the defaults with cutoffs,
+    displacements and temperatures carried over (see `Scales`), and no density left out.
+
+    Silicon boils at the 6,500 K of carbon's melt, and its bonds are as long as the way to carbon's second
+    neighbours. Noise levels stay carbon's: priors of silicon with noise levels 1.46 times as large, in training and
+    sampling, generated no better ones. Raises UserError for a unit that is no formula.
+    """
+    scales, standard = Scales.of(parse_composition(unit)), PretrainingSettings()
+    first = standard.first.model_dump()
+    first["rattle_a"] = _stretched(standard.first.rattle_a, scales)
+    return {
+        "unit": unit,
+        "left_out_g_cm3": (),
+        "first": first,
+        "round_quench": quench_values(standard.round_quench, scales),
+        "network_quench": quench_values(standard.network_quench, scales),
+        "rattle_a": _stretched(standard.rattle_a, scales),
+        "potential": {
+            **standard.potential.model_dump(),
+            "cutoff_a": scales.length * standard.potential.cutoff_a,
+        },
+        "models": {kind: {**given, **model_cutoffs(kind, scales)} for kind, given in MODELS.items()},
+    }
+
+
+def quench_values(quench: QuenchSettings, scales: Scales) -> dict[str, Any]:
+    """A quench of carbon at the temperatures of another material."""
+    temperatures = {
+        name: scales.temperature * getattr(quench, name) for name in ("temperature_k", "final_temperature_k")
+    }
+    return {**quench.model_dump(), **temperatures}
+
+
+def model_cutoffs(kind: str, scales: Scales) -> dict[str, float]:
+    """Cutoffs (Å) of a ``prior``, ``surrogate`` or ``potential``: the defaults for longer bonds."""
+    standard = {"prior": PriorSettings, "surrogate": SurrogateSettings, "potential": PotentialSettings}[kind]
+    return {
+        name: scales.length * value
+        for name, value in standard().model_dump().items()
+        if name.endswith("cutoff_a")
+    }
+
+
+def _stretched(sizes_a: tuple[float, ...], scales: Scales) -> tuple[float, ...]:
+    return tuple(scales.length * size for size in sizes_a)
