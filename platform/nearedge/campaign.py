@@ -1,17 +1,13 @@
 """One command, one campaign: check, open or continue, run, and leave report, structures and summary behind."""
 
-import hashlib
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
 
+from nearedge import inputs
 from nearedge.config import CampaignConfig
 from nearedge.driving import (
     DriverReplacedError,
@@ -20,8 +16,11 @@ from nearedge.driving import (
     refuse_second_driver,
     shown_state,
 )
+from nearedge.interruption import GO_ON, Interruption, interruptible
 from nearedge.preflight import Checked, check
 from nearedge.rundir import RunDir, only_driver
+from nearedge.site import warning_about
+from nearedge.trackings import send_left_over
 from nearedge_agents.champions import CHAMPIONS
 from nearedge_db import driver
 from nearedge_db.database import Database, url_of_run
@@ -44,9 +43,6 @@ EXIT_FINISHED, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
 FIXED = ("seed", "target", "material", "seeds", "oracle", "generation.composition")
 """Settings that a campaign keeps for life; all others may change when it is continued."""
 
-TARGET_SHA256 = "target_sha256"
-"""Key beside the stored settings: SHA-256 of the target file; campaigns of before have none."""
-
 
 def run_campaign(config: CampaignConfig) -> int:
     """Run or continue the campaign to its end; returns the exit status of the command.
@@ -55,20 +51,34 @@ def run_campaign(config: CampaignConfig) -> int:
     anything wrong in the settings, before Ray starts.
     """
     console = Console()
-    checked = check(config)
-    with only_driver(config.run_dir):
-        return _run_checked(checked, console)
+    try:
+        checked = check(config)
+        with only_driver(config.run_dir):
+            return _run_checked(checked, console)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; {GO_ON}")
+        return EXIT_STOPPED
 
 
 def _run_checked(checked: Checked, console: Console) -> int:
     config = checked.config
+    RunDir(config.run_dir).check_database(config.database)
+    _tell_run_dir(config.run_dir, console)
     database = Database.open(config.database or url_of_run(config.run_dir))
     try:
         campaign, has_more_to_do = open_campaign(database, checked)
         tracking_uri = config.mlflow or f"sqlite:///{config.run_dir.absolute() / 'mlflow.db'}"
         RunDir(config.run_dir).write(config.name, config.database, config.mlflow)
+        if checked.mlflow_down is not None:
+            console.print(
+                f"{checked.mlflow_down}: trainings are kept, and sent when it answers",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         if not has_more_to_do:
             console.print(f"campaign {config.name} is finished: {campaign.stop_reason}")
+            send_left_over(database, campaign, RunDir(config.run_dir))
         else:
             status = _conduct(checked, database, campaign, tracking_uri, console)
             if status != EXIT_FINISHED:
@@ -77,6 +87,15 @@ def _run_checked(checked: Checked, console: Console) -> int:
         return EXIT_FINISHED
     finally:
         database.dispose()
+
+
+def _tell_run_dir(run_dir: Path, console: Console) -> None:
+    """Where there is no terminal, in a job, nobody may know what the working directory is."""
+    if not console.is_terminal:
+        console.print(f"run directory: {run_dir.absolute()}", markup=False, highlight=False, soft_wrap=True)
+    warning = warning_about(run_dir)
+    if warning is not None:
+        sys.stderr.write(f"{warning}\n")
 
 
 def request_stop(run_dir: RunDir, name: str) -> str:
@@ -112,7 +131,8 @@ def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]
     stored["target"]["file"] = str(config.target.file.absolute())
     if config.seeds.file is not None:
         stored["seeds"]["file"] = str(config.seeds.file.absolute())
-    record = {**stored, TARGET_SHA256: hashlib.sha256(config.target.file.read_bytes()).hexdigest()}
+    now = inputs.hashes(config)
+    record = {**stored, **now}
     with database.begin() as session:
         campaign, has_more_to_do = find_campaign(session, config.name), True
         if campaign is None:
@@ -127,8 +147,9 @@ def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]
             add_event(session, campaign.id, "target read", {"history": list(checked.spectrum.history)})
         else:
             before = _settings_of(campaign)
+            inputs.follow(before, stored, campaign.config_json, now)
             _check_unchanged(config.name, before, stored)
-            _check_same_target(campaign, stored["target"]["file"], record[TARGET_SHA256])
+            inputs.check_same(config.name, stored, campaign.config_json, now)
             has_more_to_do = campaign.state is not CampaignState.FINISHED or before["stop"] != stored["stop"]
         if has_more_to_do:
             holder = driver.take(session, campaign.id, driver.this_process(), database.now(session))
@@ -148,7 +169,7 @@ def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]
 
 def _settings_of(campaign: Campaign) -> dict[str, Any]:
     """The stored settings with today's defaults for keys that came later. Raises UserError if they fit no more."""
-    settings = {key: value for key, value in campaign.config_json.items() if key != TARGET_SHA256}
+    settings = inputs.without_hashes(campaign.config_json)
     try:
         return CampaignConfig.model_validate(settings).model_dump(mode="json", exclude={"dir"})
     except ValidationError as error:
@@ -182,16 +203,6 @@ def _difference(key: str, old: Any, new: Any) -> tuple[str, Any, Any] | None:
     return None
 
 
-def _check_same_target(campaign: Campaign, file: str, sha256: str) -> None:
-    before = campaign.config_json.get(TARGET_SHA256, sha256)
-    if before != sha256:
-        raise UserError(
-            f"the target file of campaign {campaign.name!r} has changed since the campaign began",
-            got=f"{file} with SHA-256 {sha256[:12]}…, it had {before[:12]}…",
-            fix="put the file back to continue it, or choose another name or --dir",
-        )
-
-
 def _lookup(settings: dict[str, Any], key: str) -> Any:
     for part in key.split("."):
         settings = settings[part]
@@ -203,18 +214,20 @@ def _conduct(
 ) -> int:
     """Drive the campaign, and leave its state and why it ended in the database."""
     from nearedge.conductor.context import CampaignFailedError
+    from nearedge.raycluster import RayLostError
 
     state, reason = CampaignState.FAILED, ""
-    with driving(database, campaign.id) as lease:
+    with driving(database, campaign.id) as lease, interruptible(console) as interruption:
         try:
-            state, reason = _stream(checked, database, campaign, tracking_uri, console, lease)
-        except CampaignFailedError as error:
+            state, reason = _stream(checked, database, campaign, tracking_uri, console, lease, interruption)
+        except (CampaignFailedError, RayLostError) as error:
             reason = one_line(error)
             sys.stderr.write(f"error: {reason}\n")
         except DriverReplacedError as error:
             sys.stderr.write(f"error: {error}\n")
         except KeyboardInterrupt:
-            state, reason = CampaignState.STOPPED, "interrupted, labels in flight given up"
+            state, reason = CampaignState.STOPPED, "interrupted, nothing waited for"
+            console.print(f"interrupted; {GO_ON}")
         except UserError as error:
             reason = str(error)
             raise
@@ -237,6 +250,7 @@ def _stream(
     tracking_uri: str,
     console: Console,
     lease: KeepAlive,
+    interruption: Interruption,
 ) -> tuple[CampaignState, str]:
     """Run the conductor on Ray; returns the state that the campaign is in then, and why."""
     from nearedge.conductor.conductor import Conductor
@@ -265,11 +279,16 @@ def _stream(
         target=load_target(campaign) or checked.target,
         is_replaced=lambda: lease.lost,
     )
-    with ray_running(config), Display(config, console) as display:
+    with ray_running(config) as servers, Display(config, console) as display:
         conductor = Conductor(context, checked.starting, tracking_uri)
+
+        def on_tick() -> None:
+            servers.check()
+            display.update(conductor)
+
         try:
-            with _interruptible(conductor, console):
-                reason, finished = conductor.run(lambda: display.update(conductor))
+            with interruption.asks(conductor):
+                reason, finished = conductor.run(on_tick)
         finally:
             if conductor.given_up:
                 console.print(
@@ -278,31 +297,8 @@ def _stream(
     state = CampaignState.FINISHED if finished else CampaignState.STOPPED
     console.print(f"campaign {config.name}: {state.value.lower()} ({reason})")
     if not finished:
-        console.print("the same command goes on from here; nothing that was computed is lost")
+        console.print(GO_ON)
     return state, reason
-
-
-@contextmanager
-def _interruptible(conductor: Any, console: Console) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) finishes the labels in flight; the second leaves at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        if conductor.interrupted:
-            raise KeyboardInterrupt
-        conductor.interrupted = True
-        count = conductor.labels_in_flight
-        console.print(
-            f"\n{signal.Signals(number).name}: finishing labels in flight ({count}), however long they take; "
-            "once more to leave at once and give them up"
-        )
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _leave_results(database: Database, config: CampaignConfig, console: Console) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from nearedge.site import fill_in_servers, runs_folder
 from nearedge_db.errors import UserError
 
 PoolName = Literal["generator", "scorer", "labeler", "trainer"]
@@ -200,7 +201,8 @@ class RayConfig(Section):
     """Where the actors run."""
 
     address: str | None = None
-    """Address of a running cluster, or ``auto``; default: a local one, started and stopped with the campaign."""
+    """Address of a running cluster, or ``auto``; default: ``RAY_ADDRESS``, which a submitted job has; else, or with
+    ``local``, one of the campaign's own, started and stopped with it."""
     num_cpus: int | None = Field(None, ge=1)
 
 
@@ -221,11 +223,11 @@ class CampaignConfig(Section):
     pools: dict[PoolName, PoolConfig] = Field(default_factory=_default_pools)
     ray: RayConfig = RayConfig()
     dir: Path | None = None
-    """Run directory; default ``runs/<name>`` under the working directory."""
+    """Run directory; default ``<name>`` in ``NEAREDGE_RUNS``, or in ``runs`` under the working directory."""
     database: str | None = None
-    """SQLAlchemy URL; default: SQLite in the run directory."""
+    """SQLAlchemy URL; default: ``NEAREDGE_DATABASE``, else SQLite in the run directory."""
     mlflow: str | None = None
-    """MLflow tracking URI; default: SQLite in the run directory."""
+    """MLflow tracking URI; default: ``NEAREDGE_MLFLOW``, else SQLite in the run directory."""
 
     @model_validator(mode="before")
     @classmethod
@@ -240,7 +242,7 @@ class CampaignConfig(Section):
     @property
     def run_dir(self) -> Path:
         """Where the campaign keeps its database, MLflow store, report and logs."""
-        return self.dir or Path("runs") / self.name
+        return self.dir or runs_folder() / self.name
 
     @property
     def generated_composition(self) -> str:
@@ -254,6 +256,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> CampaignConfi
     Raises UserError that names the first wrong key, what was given and how to mend it.
     """
     data = _read_yaml(path)
+    fill_in_servers(data)
     for override in overrides or []:
         _set(data, override)
     try:
@@ -270,7 +273,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> CampaignConfi
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise UserError(
             "no such settings file", got=path, fix="give the path of a campaign YAML file"
@@ -278,6 +281,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             "cannot read the settings file", got=f"{path} ({error})", fix="check the path"
+        ) from None
+    except _RepeatedKeyError as error:
+        raise UserError(
+            "a key is given twice", got=f"{path}: {error.problem}", fix="keep one of them"
         ) from None
     except yaml.YAMLError as error:
         raise UserError(
@@ -288,6 +295,28 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             "the settings file must be a mapping", got=type(data).__name__, fix="see examples/quickstart.yaml"
         )
     return data
+
+
+class _RepeatedKeyError(yaml.MarkedYAMLError):
+    """A mapping has a key twice."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes no mapping that has a key twice: YAML forbids it, and the first would be lost without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in lines:
+                    before = lines[key.value]
+                    raise _RepeatedKeyError(
+                        problem=f"{key.value!r} in line {line}, and before in line {before}"
+                    )
+                lines[key.value] = line
+        return node
 
 
 def _set(data: dict[str, Any], override: str) -> None:

@@ -13,14 +13,15 @@ from pydantic import BaseModel, ValidationError
 from nearedge.acquisition import make_policy
 from nearedge.config import ALIGNMENT_WINDOW_END_EV, MODEL_KINDS, CampaignConfig, TargetConfig
 from nearedge.rayaddress import check_listens
-from nearedge.rundir import MLFLOW_FILE
+from nearedge.rundir import MLFLOW_FILE, RunDir
+from nearedge.site import name_of_address, ray_address
 from nearedge.starting import Start, choose_start
 from nearedge_agents.kinds import make_kind
 from nearedge_db.errors import UserError
 from nearedge_db.hashing import structure_hash
 from nearedge_services.oracles.base import Oracle
 from nearedge_services.oracles.factory import make_oracle
-from nearedge_services.registry.reachable import check_store
+from nearedge_services.registry.reachable import StoreDownError, check_store
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.spectra.reading import read_spectrum
 from nearedge_services.spectra.spectrum import Spectrum
@@ -53,6 +54,8 @@ class Checked:
     """The user's own starting structures, if any."""
     start: Start
     """The models it starts from."""
+    mlflow_down: str | None = None
+    """Why the MLflow server that this campaign was begun with cannot be used now, if it cannot."""
 
 
 def check(config: CampaignConfig) -> Checked:
@@ -76,14 +79,28 @@ def check(config: CampaignConfig) -> Checked:
     if config.target.align:
         _check_room_to_shift(usable, alignment_window(config.target, oracle.grid))
     start = choose_start(config, elements, absorber, oracle)
-    if config.ray.address is not None:
-        check_listens(config.ray.address)
-    if config.mlflow is not None:
-        check_store(config.mlflow)
+    address = ray_address(config.ray.address)
+    if address is not None:
+        check_listens(address, name=name_of_address(config.ray.address))
+    mlflow_down = None if config.mlflow is None else _check_server(config.mlflow, config.run_dir)
     check_writable(config.run_dir)  # late: bad input leaves no directory behind
     if config.mlflow is None:
         check_store(f"sqlite:///{config.run_dir.absolute() / MLFLOW_FILE}")
-    return Checked(config, absorber, usable, target, oracle, starting, start)
+    return Checked(config, absorber, usable, target, oracle, starting, start, mlflow_down)
+
+
+def _check_server(tracking_uri: str, run_dir: Path) -> str | None:
+    """Refuse an MLflow store that cannot be used; one that a campaign goes on with may be down, and why is returned.
+
+    A new campaign is refused then too: a wrong address is likelier than a server that is down.
+    """
+    try:
+        check_store(tracking_uri)
+    except StoreDownError as error:
+        if not RunDir(run_dir).exists:
+            raise
+        return f"{error.what}; {error.got}"
+    return None
 
 
 def _composition(config: CampaignConfig) -> Composition:
@@ -138,7 +155,8 @@ def check_writable(folder: Path) -> None:
 def check_room(config: CampaignConfig) -> None:
     """Refuse a local Ray too small for the pools: their actors would wait for ever."""
     wanted = sum(pool.size * pool.cpus for pool in config.pools.values())
-    if config.ray.address is None and config.ray.num_cpus is not None and config.ray.num_cpus < wanted:
+    local = ray_address(config.ray.address) is None
+    if local and config.ray.num_cpus is not None and config.ray.num_cpus < wanted:
         raise UserError(
             "ray.num_cpus has no room for the pools",
             got=f"{config.ray.num_cpus} for {wanted:g} CPUs",

@@ -47,7 +47,8 @@ class Display:
         self._last = time.monotonic()
         facts = _facts(conductor)
         if self._live is None:
-            self.console.print(_line(facts))
+            # one line each in a log, however long
+            self.console.print(_line(facts), markup=False, highlight=False, soft_wrap=True)
         else:
             self._live.update(_table(self.config.name, facts), refresh=True)
 

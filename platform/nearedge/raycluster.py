@@ -3,20 +3,63 @@
 import logging
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
 
+import psutil
 import ray
 
 from nearedge.config import CampaignConfig
+from nearedge.interruption import GO_ON
+from nearedge.raynodes import check_nodes
+from nearedge.site import name_of_address, ray_address
 from nearedge_db.errors import UserError, one_line
+
+VITAL = ("raylet", "gcs_server")
+"""Names of the processes without which Ray does nothing."""
+
+
+class RayLostError(Exception):
+    """The Ray that this process started is gone; the message says so in one line."""
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Processes of Ray that this one started; none where the cluster was there before."""
+
+    vital: Mapping[str, psutil.Process] = field(default_factory=dict)
+    helpers: Sequence[psutil.Process] = ()
+
+    @classmethod
+    def of(cls, processes: Sequence[psutil.Process]) -> "Servers":
+        """The processes, told apart by their names."""
+        vital = {process.name(): process for process in processes if process.name() in VITAL}
+        return cls(vital, [process for process in processes if process not in vital.values()])
+
+    def check(self) -> None:
+        """Raise RayLostError where a vital one has died, and end the others: calls of Ray would wait for them."""
+        dead = [name for name, process in self.vital.items() if not _is_alive(process)]
+        if dead:
+            servers = [*self.vital.values(), *self.helpers]
+            workers = [worker for server in servers for worker in _children(server)]
+            end([*servers, *workers])
+            raise RayLostError(f"Ray's {dead[0]} has died (killed, or out of memory?); {GO_ON}")
+
+    def shut_down(self) -> None:
+        """Disconnect, and end them."""
+        end(self.helpers)  # Ray asks each by a SIGTERM, which none gets, and waits for a second
+        ray.shutdown()
 
 
 @contextmanager
-def ray_running(config: CampaignConfig) -> Iterator[None]:
+def ray_running(config: CampaignConfig) -> Iterator[Servers]:
     """Connect to Ray, or start it on this machine; disconnects (and stops what it started) at the end.
 
-    Raises UserError when the cluster that was named cannot be used.
+    The cluster is that of the settings, or of ``RAY_ADDRESS``: in a submitted job, the one that the job runs on.
+    Raises UserError when it cannot be used.
 
     A local Ray is told to have room for all pools: on a machine with fewer cores they share them.
     """
@@ -28,23 +71,102 @@ def ray_running(config: CampaignConfig) -> Iterator[None]:
     }
     # it would be told at every start that the token which Ray makes protects the cluster
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-    if config.ray.address is not None:
+    servers = Servers()
+    address = ray_address(config.ray.address)
+    if address is not None:
         try:
-            ray.init(address=config.ray.address, **options)
+            with signals_kept():
+                ray.init(address=address, **options)
         except ConnectionError as error:
             raise UserError(
-                "the Ray cluster of ray.address cannot be used",
-                got=f"{config.ray.address} ({one_line(error)})",
-                fix="start it with `ray start --head`, mend the address, or leave ray.address out",
+                f"the Ray cluster of {name_of_address(config.ray.address)} cannot be used",
+                got=f"{address} ({one_line(error)})",
+                fix="start it with `ray start --head`, mend the address, or leave it out",
             ) from error
     else:
-        wanted = math.ceil(sum(pool.size * pool.cpus for pool in config.pools.values()))
-        cpus = config.ray.num_cpus or max(os.cpu_count() or 1, wanted)
-        # bound to loopback: a campaign on one machine has nothing to offer to the network
-        ray.init(
-            address="local", num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **options
-        )
+        servers = _start(config, options)
+    try:
+        if address is not None:
+            check_nodes(config)
+        yield servers
+    except RayLostError:
+        raise  # `ray.shutdown` waits for what is gone: left to the end of the process, when the reason has been told
+    except BaseException:
+        servers.shut_down()
+        raise
+    else:
+        servers.shut_down()
+
+
+def _start(config: CampaignConfig, options: dict[str, Any]) -> Servers:
+    """Start Ray on this machine."""
+    wanted = math.ceil(sum(pool.size * pool.cpus for pool in config.pools.values()))
+    cpus = config.ray.num_cpus or max(os.cpu_count() or 1, wanted)
+    this = psutil.Process()
+    before = this.children()
+    try:
+        with signals_kept(), deaf_children():
+            # bound to loopback: a campaign on one machine has nothing to offer to the network
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **options,
+            )
+    except KeyboardInterrupt:
+        end(process for process in this.children() if process not in before)
+        raise
+    return Servers.of([process for process in this.children() if process not in before])
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Kill those that are still there."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes started inside never get a SIGTERM, nor do theirs: it stays blocked.
+
+    `timeout`, systemd and Slurm send it to all processes of a campaign at once. It is for the driver alone, which
+    needs Ray to finish the labels in flight, and SIGKILLs what it has started; Ray itself does so with a worker that
+    SIGTERM does not end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
     finally:
-        ray.shutdown()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Undo that `ray.init` makes SIGTERM a SystemExit: a KeyboardInterrupt meanwhile, afterwards what it was."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:
+        if error.code == signal.SIGTERM:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    """What it has started, and they, as far as that can still be told."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Not so for one that has ended, even if nobody has asked for its exit status."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -29,6 +29,11 @@ def print_summary(summary: CampaignSummary, console: "Console") -> None:
     for table in (_pools(summary), _models(summary), _cost(summary)):
         if table.row_count:
             console.print(table)
+    if summary.unsent_trainings:
+        console.print(
+            f"trainings that MLflow does not have yet: {summary.unsent_trainings} "
+            "(sent by the next run, or by `nearedge models sync`)"
+        )
 
 
 def print_overview(summaries: Iterable[CampaignSummary], console: "Console") -> None:

@@ -41,7 +41,14 @@ from nearedge_db.states import (
     TaskKind,
     TaskState,
 )
-from nearedge_db.store import DRIVER, candidate_counts, find_campaign, list_models, pool_totals
+from nearedge_db.store import (
+    DRIVER,
+    candidate_counts,
+    count_unsent,
+    find_campaign,
+    list_models,
+    pool_totals,
+)
 
 HEADLINES = {
     ModelKind.PRIOR.value: "denoising_loss",
@@ -136,6 +143,8 @@ class CampaignSummary:
     """Rejected structures by the first word of the reason, the most frequent first."""
     started_at: datetime | None
     finished_at: datetime | None
+    unsent_trainings: int = 0
+    """Trainings that MLflow does not have yet."""
 
     @property
     def shown_state(self) -> str:
@@ -185,6 +194,7 @@ class CampaignSummary:
             "rejected": self.rejected,
             "started_at": _iso(self.started_at),
             "finished_at": _iso(self.finished_at),
+            "unsent_trainings": self.unsent_trainings,
         }
 
 
@@ -234,6 +244,7 @@ def summarise_labelled(
         rejected=rejected,
         started_at=campaign.started_at,
         finished_at=campaign.finished_at,
+        unsent_trainings=count_unsent(session, campaign.id),
     )
 
 

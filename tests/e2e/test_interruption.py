@@ -17,11 +17,24 @@ BASELINE = SETTINGS["stop"]["baseline_labels"]
 LABELS = SETTINGS["stop"]["labels"]
 
 
+STARTED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays():
+    """A driver that a failed test leaves behind is ended."""
+    yield
+    while STARTED:
+        driver = STARTED.pop()
+        driver.kill()
+        driver.wait()
+
+
 def start(folder: Path) -> subprocess.Popen:
     """The campaign in the background, as from a terminal: in a process group of its own."""
     write_campaign(folder)
     output = (folder / "output.txt").open("w")
-    return subprocess.Popen(
+    driver = subprocess.Popen(
         command("run", "tiny.yaml"),
         cwd=folder,
         env=environment(),
@@ -29,12 +42,15 @@ def start(folder: Path) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    STARTED.append(driver)
+    return driver
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 300.0) -> None:
-    """Wait until it holds."""
+    """Wait until it holds, while the driver lives."""
     deadline = time.monotonic() + seconds
     while not condition():
+        assert STARTED[-1].poll() is None, "the driver has ended"
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
         time.sleep(0.1)
 
@@ -109,6 +125,59 @@ def test_ctrl_c_loses_nothing(tmp_path, kind):
     assert again == done
 
 
+def test_sigterm_to_all_processes_finishes_the_labels_in_flight(tmp_path):
+    """As `timeout`, systemd and Slurm send it: to Ray's processes too, wherever they are."""
+    driver = start(tmp_path)
+    wait_for(at_work(tmp_path, "seed", 1), "a starting structure at work")
+    processes = descendants(driver)
+    in_flight = rows(tmp_path, "SELECT id FROM tasks WHERE kind = 'seed' AND state = 'LEASED'")
+    for process in [psutil.Process(driver.pid), *processes]:
+        process.send_signal(signal.SIGTERM)
+    os.killpg(driver.pid, signal.SIGTERM)
+    assert driver.wait(timeout=120) == 130
+    output = (tmp_path / "output.txt").read_text()
+    assert "SIGTERM: finishing labels in flight" in output
+    assert "the same command goes on from here" in output
+    assert "GCS" not in output
+    assert_no_orphans(processes)
+    assert status(tmp_path)["state"] == "STOPPED"
+    assert rows(tmp_path, "SELECT COUNT(*) FROM tasks WHERE state = 'LEASED'") == [(0,)]
+    done = rows(tmp_path, "SELECT id FROM tasks WHERE kind = 'seed' AND state = 'DONE'")
+    assert set(in_flight) <= set(done)
+
+
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_campaign_whose_ray_dies_says_so_and_leaves(tmp_path, name):
+    driver = start(tmp_path)
+    wait_for(at_work(tmp_path, "seed", 1), "a starting structure at work")
+    processes = descendants(driver)
+    next(process for process in processes if process.name() == name).kill()
+    assert driver.wait(timeout=120) == 1
+    error = f"error: Ray's {name} has died"
+    lines = [line for line in (tmp_path / "output.txt").read_text().splitlines() if line.startswith(error)]
+    assert [line.endswith("nothing that was computed is lost") for line in lines] == [True]
+    assert_no_orphans(processes)
+    assert status(tmp_path)["state"] == "FAILED"
+    assert rows(tmp_path, "SELECT COUNT(*) FROM tasks WHERE state = 'LEASED'") == [(0,)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_leaves_while_ray_starts_is_told_how_to_go_on(tmp_path, number):
+    driver = start(tmp_path)
+    found: list[psutil.Process] = []
+
+    def ray_starts() -> bool:
+        found[:] = psutil.Process(driver.pid).children(recursive=True)
+        return any(process.name() == "gcs_server" for process in found)
+
+    wait_for(ray_starts, "Ray to start")
+    os.killpg(driver.pid, number)
+    assert driver.wait(timeout=120) == 130
+    assert "the same command goes on from here" in (tmp_path / "output.txt").read_text()
+    assert_no_orphans(found)
+    assert status(tmp_path)["state"] == "STOPPED"
+
+
 @pytest.mark.parametrize(("kind", "count"), [("seed", 2), ("label", 1)])
 def test_a_killed_driver_loses_nothing(tmp_path, kind, count):
     driver = start(tmp_path)
@@ -159,13 +228,15 @@ def facts(folder: Path) -> dict[str, list[tuple]]:
         ),
         "data sets": "SELECT kind, dataset_hash FROM models WHERE sequence = 0 ORDER BY kind",
         "first requests": "SELECT role, settings_json FROM generations WHERE sequence = 0 ORDER BY role",
-        "first raw structures": (
-            "SELECT index_in_generation, hash FROM candidates"
+        "first raw structures, unguided and guided": (
+            "SELECT role, index_in_generation, hash FROM candidates"
             " JOIN generations ON generations.id = generation_id"
             " JOIN structures ON structures.id = raw_structure_id"
-            " WHERE role = 'baseline' AND generations.sequence = 0 ORDER BY index_in_generation"
+            " WHERE generations.sequence = 0 ORDER BY role, index_in_generation"
         ),
     }
     answers = {name: rows(folder, query) for name, query in queries.items()}
     assert all(answers.values()), answers
+    roles = {role for role, *_ in answers["first raw structures, unguided and guided"]}
+    assert roles == {"baseline", "guided"}
     return answers

@@ -177,7 +177,13 @@ class _Writer:
         four = float(np.clip(0.75 - 18 * distance, 0.0, 1.0))
         return put_atoms(self.session, atoms, {2: 0.05, 3: 0.95 - four, 4: four}).id
 
-    def _labelled(self, distance: float, role: LabelRole, structure: int | None = None) -> int:
+    def _labelled(
+        self,
+        distance: float,
+        role: LabelRole,
+        structure: int | None = None,
+        candidate_id: int | None = None,
+    ) -> int:
         """A structure with a label of exactly this distance, put to use."""
         number = structure or self._structure(distance)
         n_atoms = 8 * self.plan.repeat**3
@@ -195,7 +201,7 @@ class _Writer:
             seconds=LABEL_SECONDS,
             task_id=task,
         )
-        use_label(self.session, self.campaign.id, label.id, role, distance)
+        use_label(self.session, self.campaign.id, label.id, role, distance, candidate_id)
         return number
 
     def _models(self) -> dict[str, list[int]]:
@@ -235,14 +241,6 @@ class _Writer:
         )
         for index, distance in enumerate(distances):
             number = self._structure(distance)
-            link_structure(
-                self.session,
-                self.campaign.id,
-                number,
-                StructureOrigin(role.value),
-                f"{role.value}-{index}",
-                seed=index,
-            )
             candidate = add_candidate(
                 self.session,
                 generation.id,
@@ -251,7 +249,16 @@ class _Writer:
                 shortest_contact_a=1.3,
                 score=self._score(distance),
             )
-            self._labelled(distance, LabelRole(role.value), number)
+            link_structure(
+                self.session,
+                self.campaign.id,
+                number,
+                StructureOrigin(role.value),
+                f"{role.value}-{index}",
+                seed=index,
+                candidate_id=candidate.id,
+            )
+            self._labelled(distance, LabelRole(role.value), number, candidate.id)
             set_candidate_state(self.session, candidate.id, CandidateState.LABELLED)
         set_generation_state(self.session, generation.id, GenerationState.CLOSED)
 

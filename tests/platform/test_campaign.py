@@ -10,10 +10,11 @@ from rich.console import Console
 from tests.platform.campaign_files import ENERGIES_EV, intensity, write_config, write_target
 
 from nearedge import campaign as campaign_module
-from nearedge.campaign import EXIT_FAILED, TARGET_SHA256, open_campaign, request_stop
+from nearedge.campaign import EXIT_FAILED, open_campaign, request_stop
 from nearedge.conductor.context import CampaignFailedError
 from nearedge.config import load_config
 from nearedge.driving import DriverReplacedError, driving
+from nearedge.inputs import TARGET_SHA256
 from nearedge.preflight import check
 from nearedge.rundir import RunDir
 from nearedge.summary import summarise

@@ -122,6 +122,34 @@ def test_an_interrupted_output_is_continued(models, tmp_path, sampled):
     assert sampled == []
 
 
+def test_a_complete_output_needs_no_table(models, tmp_path):
+    out = tmp_path / "out.extxyz"
+    call = (*COMMON, "--density", 2.6, "--model", models, "-o", out)
+    assert "density" in run(*call).output
+    again = run(*call).output
+    assert "3 structures are in" in again
+    assert "density" not in again
+
+
+def test_the_error_of_energies_is_told_once(complete, tmp_path):
+    out = tmp_path / "out.extxyz"
+    output = run(*COMMON, "--density", 2.6, "--model", complete, "-o", out).output
+    assert output.count("±") == 1
+    (line,) = [line for line in output.splitlines() if "±" in line]
+    errors = [atoms.info["predicted_energy_std_per_atom_ev"] for atoms in read_structures(out)]
+    assert f"± {np.median(errors):.3f} eV/atom, the potential's typical error on held-out structures" in line
+    energies = [atoms.info["predicted_energy_per_atom_ev"] for atoms in read_structures(out)]
+    assert all(f"{energy:.3f}" in output for energy in energies)
+
+
+def test_the_inputs_are_not_the_output(models, target, tmp_path):
+    before = target.read_bytes()
+    call = (*COMMON, "--density", 2.6, "--model", models, "--target", target)
+    with pytest.raises(UserError, match="the output is the input"):
+        run(*call, "-o", target)
+    assert target.read_bytes() == before
+
+
 def test_an_output_grows_with_the_count(models, tmp_path, sampled):
     out = tmp_path / "out.extxyz"
     call = ("--composition", "C6", "--steps", 4, "--density", 2.6, "--model", models, "-o", out)

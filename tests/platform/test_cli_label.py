@@ -59,6 +59,43 @@ def test_continues_where_it_stopped(inputs, tmp_path, monkeypatch):
     assert len(read_structures(output)) == 3
 
 
+@pytest.mark.parametrize("left", [1, 40, 0.5])
+def test_what_was_being_written_is_done_anew(inputs, tmp_path, monkeypatch, left):
+    path, _ = inputs
+    output = tmp_path / "out.extxyz"
+    invoke(label, path, "-o", output)
+    whole = output.read_bytes()
+    third = whole.rindex(b"\n8\n") + 1
+    output.write_bytes(whole[: third + (left if isinstance(left, int) else int(left * (len(whole) - third)))])
+    calls = count_labels(monkeypatch)
+    result = invoke(label, path, "-o", output)
+    assert result.exit_code == 0, result.output
+    assert len(calls) == 1
+    assert [atoms.info["group"] for atoms in read_structures(output)] == ["g0", "g1", "g2"]
+    assert len(read_structures(output)) == 3
+
+
+def test_a_cut_file_of_other_settings_is_left_alone(inputs, tmp_path):
+    path, _ = inputs
+    output = tmp_path / "out.extxyz"
+    invoke(label, path, "-o", output)
+    output.write_bytes(output.read_bytes()[:-20])
+    before = output.read_bytes()
+    assert isinstance(invoke(label, path, "-o", output, "--set", "sigma_ev=0.5").exception, UserError)
+    assert output.read_bytes() == before
+
+
+def test_the_input_is_not_the_output(inputs, tmp_path):
+    path, _ = inputs
+    before = path.read_bytes()
+    link = tmp_path / "link.extxyz"
+    link.symlink_to(path)
+    for output in (path, link):
+        error = invoke(label, path, "-o", output).exception
+        assert "the output is the input" in str(error)
+    assert path.read_bytes() == before
+
+
 def test_refuses_to_mix_settings(inputs, tmp_path):
     path, _ = inputs
     output = tmp_path / "out.extxyz"
@@ -135,6 +172,27 @@ def test_seeds_without_labels_go_on_and_repeat(tmp_path):
     other_density = ("--composition", "C8", "--density", "2.2", "--seed", 7, "--no-label", "-o", one)
     assert invoke(seeds, *other_density).exit_code == 0
     assert [atoms.info["density_g_cm3"] for atoms in read_structures(one)] == [2.0, 3.0, 2.2]
+
+
+def test_a_seed_that_was_being_written_is_made_anew(tmp_path):
+    out = tmp_path / "out.extxyz"
+    common = ("--composition", "C8", "--density", "2:3", "--count", 2, "--no-label", "-o", out)
+    call = (*common, "--quench-steps", 20)
+    invoke(seeds, *call)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-30])
+    result = invoke(seeds, *call)
+    assert result.exit_code == 0, result.output
+    assert out.read_bytes() == whole
+
+
+def test_half_a_structure_of_something_else_is_left_alone(inputs, tmp_path):
+    path, _ = inputs
+    path.write_bytes(path.read_bytes()[:-30])
+    before = path.read_bytes()
+    error = invoke(seeds, "--composition", "C8", "--density", 3, "--no-label", "-o", path).exception
+    assert "no structure of this command" in str(error)
+    assert path.read_bytes() == before
 
 
 def test_seeds_are_labelled(tmp_path):

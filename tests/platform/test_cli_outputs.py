@@ -1,12 +1,14 @@
 """Paths that commands are given."""
 
 import os
+from pathlib import Path
 
 import pytest
 from tests.platform.synthetic_campaign import make_campaign
 from typer import Typer
 from typer.testing import CliRunner
 
+from nearedge.cli.export import export
 from nearedge.cli.outputs import FIGURES, check_output, check_output_folder, existing_run
 from nearedge.cli.report import report
 from nearedge.cli.stop import stop
@@ -40,6 +42,34 @@ def test_outputs_that_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match="is a file"):
         check_output_folder(file / "prior")
     assert file.read_text() == "kept"
+
+
+def test_an_input_is_no_output(tmp_path):
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("kept")
+    link.hardlink_to(file)
+    check_output(tmp_path / "other", inputs=[file, None, tmp_path / "none"])
+    for path in (file, link, tmp_path / "." / "file"):
+        with pytest.raises(UserError, match="the output is the input"):
+            check_output(path, inputs=[None, file])
+
+
+def test_a_device_may_be_an_output():
+    check_output(Path(os.devnull))
+
+
+@pytest.mark.parametrize("name", ["nearedge.db", "campaign.json"])
+def test_a_campaign_is_not_overwritten(tmp_path, name):
+    make_campaign(tmp_path).dispose()
+    (tmp_path / name).touch()
+    before = (tmp_path / name).read_bytes()
+    for command in (report, export):
+        output = tmp_path / name if command is export else tmp_path / "link.html"
+        if command is report:
+            output.symlink_to(tmp_path / name)
+        error = invoke(command, "demo", "--dir", tmp_path, "-o", output).exception
+        assert "the output is the input" in str(error)
+    assert (tmp_path / name).read_bytes() == before
 
 
 def test_missing_permissions(tmp_path, monkeypatch):

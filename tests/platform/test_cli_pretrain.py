@@ -26,3 +26,14 @@ def test_one_key_of_a_model_leaves_the_others_as_they_were():
 def test_bad_settings_are_named(unit, density, pairs, words):
     with pytest.raises(UserError, match=words):
         read_settings(unit, density, 0, pairs)
+
+
+def test_silicon_gets_its_own_lengths_and_temperatures_and_a_changed_key_leaves_them():
+    settings = read_settings("Si", "2.0:2.6", 0, ["models.prior.steps=7"])
+    assert settings.left_out_g_cm3 == ()
+    assert (
+        settings.network_quench.temperature_k
+        < read_settings("C", "2.0:2.6", 0, []).network_quench.temperature_k
+    )
+    assert settings.models["prior"]["steps"] == 7
+    assert settings.models["prior"]["cutoff_a"] > 6

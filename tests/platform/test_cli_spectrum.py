@@ -89,5 +89,20 @@ def test_bad_input_is_one_clear_line(measured, tmp_path):
             run(*arguments)
 
 
+def test_the_measured_file_is_never_overwritten(measured, tmp_path):
+    before = measured.read_bytes()
+    picture = tmp_path / "figure.png"
+    picture.symlink_to(measured)
+    for arguments, message in [
+        (("-o", measured), "the output is the input"),
+        (("-o", tmp_path / "." / measured.name), "the output is the input"),
+        (("--plot", picture), "the output is the input"),
+        (("-o", tmp_path / "x.png", "--plot", tmp_path / "x.png"), "name the same file"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            run(measured, *arguments)
+    assert measured.read_bytes() == before
+
+
 def test_help_ends_with_an_example():
     assert "Example: nearedge spectrum" in " ".join(run("--help").output.split())

@@ -63,6 +63,29 @@ def test_a_file_that_is_no_mapping_is_refused_in_one_line(tmp_path, text, words)
     assert words in complaint(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: x\nseed: 1\nname: y\n", "'name' in line 3, and before in line 1"),
+        ("name: x\nstop:\n  labels: 1\n  labels: 2\n", "'labels' in line 4, and before in line 3"),
+        ("name: x\nstop: {labels: 1, labels: 2}\n", "'labels' in line 2, and before in line 2"),
+    ],
+)
+def test_a_key_given_twice_is_refused_with_its_line(tmp_path, text, told):
+    path = tmp_path / "campaign.yaml"
+    path.write_text(text)
+    assert "given twice" in complaint(path)
+    assert told in complaint(path)
+
+
+def test_one_key_in_two_sections_and_an_overridden_merge_are_fine(tmp_path):
+    path = write_config(tmp_path)
+    text = path.read_text()
+    path.write_text("models: &m\n  prior: {steps: 7}\n  potential: {steps: 7}\n" + text)
+    config = load_config(path)
+    assert config.models.prior["steps"] == config.models.potential["steps"] == 7
+
+
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     path = tmp_path / "campaign.yaml"
     path.write_bytes(b"\xff\xfe\x00name")

@@ -49,6 +49,15 @@ def test_the_standard_librarys_platform_is_found_from_the_root():
     assert result.stdout.strip() == ".".join(str(part) for part in sys.version_info[:3])
 
 
+@pytest.mark.parametrize("package", ["platform/nearedge", "services/nearedge_services"])
+def test_the_layout_in_the_guide_names_every_subpackage(package):
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    layout = guide.partition("## Layout")[2].partition("\n## ")[0]
+    found = [path.parent.name for path in (ROOT / package).glob("*/__init__.py")]
+    assert found
+    assert [folder for folder in found if f"{folder}/" not in layout] == []
+
+
 def test_there_are_modules_to_look_at():
     assert len(MODULES) > 80
     assert {Path(name(path)).parts[0] for path in MODULES} == {"platform", "agents", "services", "db"}

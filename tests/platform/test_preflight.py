@@ -18,7 +18,9 @@ from nearedge.cli.app import main
 from nearedge.config import TargetConfig, load_config
 from nearedge.preflight import alignment_window, check
 from nearedge.rayaddress import check_listens
+from nearedge.rundir import RunDir
 from nearedge_db.database import Database, url_of_run
+from nearedge_db.errors import UserError
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.structures.extxyz import write_structures
 
@@ -324,6 +326,24 @@ def test_a_tracking_server_that_does_not_answer(refused, tmp_path):
     assert "MLflow server does not answer" in line
     assert "secret" not in line
     assert time.monotonic() - started < 20  # importing MLflow on a busy machine included
+
+
+def test_a_campaign_goes_on_without_the_server_that_it_was_begun_with(tmp_path):
+    """Down is not wrong: what is not MLflow, or no address, is refused there too."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        config = load_config(
+            write_config(tmp_path, mlflow=f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}")
+        )
+        with pytest.raises(UserError, match="MLflow server does not answer"):
+            check(config)
+        config.run_dir.mkdir(parents=True)
+        RunDir(config.run_dir).write(config.name, mlflow=config.mlflow)
+        told = check(config).mlflow_down
+    assert "Connection refused" in told
+    assert "secret" not in told
+    with pytest.raises(UserError, match="MLflow store cannot be used"):
+        check(config.model_copy(update={"mlflow": "htp://host"}))
 
 
 @pytest.mark.parametrize("form", ["{}", "ray://{}"])

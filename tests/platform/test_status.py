@@ -16,6 +16,7 @@ from nearedge.status import duration, print_summary
 from nearedge.summary import summarise
 from nearedge_db.database import Database
 from nearedge_db.errors import UserError
+from nearedge_db.ledger import Ledger
 from nearedge_db.states import CampaignState
 
 app = Typer()
@@ -42,6 +43,23 @@ def test_json_of_one_campaign(run_dir):
     assert record["best_over_seed"] == pytest.approx(0.4)
     assert record["labels"]["guided"] == 9
     assert record["pools"]["labeler"] == pytest.approx(0.75)
+
+
+def test_trainings_that_mlflow_does_not_have_are_shown(run_dir):
+    database = run_dir.open_database()
+    ledger = Ledger(database)
+    said = "trainings that MLflow does not have yet: 1 (sent by the next run, or by `nearedge models sync`)"
+    try:
+        assert "MLflow" not in _run("demo", "--dir", str(run_dir.path)).output
+        task = ledger.submit("track", "track:1", {}, campaign_id=1)
+        assert said in " ".join(_run("demo", "--dir", str(run_dir.path)).output.split())
+        record = json.loads(_run("demo", "--dir", str(run_dir.path), "--json").output)
+        assert record["unsent_trainings"] == 1
+        ledger.lease("somebody", task_id=task.id)
+        ledger.complete(task.id, "somebody", lambda session, task: None, 0.0)
+        assert "MLflow" not in _run("demo", "--dir", str(run_dir.path)).output
+    finally:
+        database.dispose()
 
 
 def test_a_run_directory_that_is_a_file(tmp_path):

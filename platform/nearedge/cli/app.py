@@ -20,10 +20,12 @@ from nearedge.cli.sql import sql
 from nearedge.cli.status import status
 from nearedge.cli.stop import stop
 from nearedge.cli.train import train
+from nearedge.cli.usage import Commands, UsageError, complain
 from nearedge_db.errors import UserError
 
 app = typer.Typer(
     name="nearedge",
+    cls=Commands,
     help="Find three-dimensional structures of disordered materials that reproduce a measured XANES spectrum.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -46,17 +48,22 @@ for command in (
     bench,
 ):
     app.command()(command)
-app.add_typer(models.app, name="models", help="List, promote and roll back registered models.")
-app.add_typer(db.app, name="db", help="Look after the campaign's database.")
+app.add_typer(models.app, cls=Commands, name="models", help="List, promote and roll back registered models.")
+app.add_typer(db.app, cls=Commands, name="db", help="Look after the campaign's database.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; a user's error becomes one line on stderr and exit status 2."""
     try:
-        app(args=list(arguments) if arguments is not None else None)
+        given = list(arguments) if arguments is not None else None
+        sys.exit(app(args=given, prog_name="nearedge", standalone_mode=False))
+    except UsageError as error:
+        complain(error)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
+    except typer.Abort:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

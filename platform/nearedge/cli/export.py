@@ -24,7 +24,9 @@ def export(
     from nearedge.export import export_best
 
     check_output(output)
-    database = existing_run(campaign, directory).open_database()
+    run_dir = existing_run(campaign, directory)
+    check_output(output, inputs=run_dir.files)
+    database = run_dir.open_database()
     try:
         count = export_best(database, campaign, best, output)
     finally:

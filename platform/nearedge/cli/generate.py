@@ -18,6 +18,7 @@ CHAMPIONS = Path("models") / "champion"
 
 DEFAULT_COUNT = 8
 
+ENERGY_ERROR = "predicted_energy_std_per_atom_ev"
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write (.extxyz).")]
 Content = Annotated[
@@ -91,7 +92,7 @@ def generate(
     from nearedge.generation import prepare
     from nearedge.generation.saving import finished_already
 
-    check_output(output)
+    check_output(output, inputs=[target, start])
     chosen = parse_sections(settings or [], refine)
     densities = None if density is None else parse_density(density)
     job = prepare(
@@ -207,17 +208,22 @@ def _run(job: "Job", output: Path, done: set[int]) -> int:
     console, stderr = Console(highlight=False, soft_wrap=True), Console(stderr=True, soft_wrap=True)
     if done:
         console.print(f"{len(done)} structures are in {output} already", markup=False)
-    console.print(_header(job))
-    written, failures = len(done), 0
+    made: list[Atoms] = []
+    failures = 0
     with console.status("generating …"):
         for outcome in job.run(skip=done):
             if isinstance(outcome, Failure):
                 failures += 1
                 stderr.print(_complaint(outcome), markup=False)
                 continue
-            write_structures(output, [outcome.atoms], append=written > 0)
-            written += 1
+            write_structures(output, [outcome.atoms], append=bool(made or done))
+            if not made:
+                console.print(_header(job))
+            made.append(outcome.atoms)
             console.print(_row(outcome.index, outcome.atoms))
+    if any(ENERGY_ERROR in atoms.info for atoms in made):
+        console.print(_energy_error(made))
+    written = len(done) + len(made)
     console.print(
         f"{written} structures in {output}" if written else "no structure was finished", markup=False
     )
@@ -237,14 +243,24 @@ def _header(job: "Job") -> str:
     return header + ("  predicted distance (10⁻³/eV)" if job.aim is not None else "")
 
 
+def _energy_error(structures: "Sequence[Atoms]") -> str:
+    """What is known of the errors of their energies: how large they were elsewhere, hardly which is larger."""
+    from statistics import median
+
+    typical = median(atoms.info[ENERGY_ERROR] for atoms in structures if ENERGY_ERROR in atoms.info)
+    return (
+        f"energies: ± {typical:.3f} eV/atom, the potential's typical error on held-out structures; "
+        "it does not say which of these is less certain"
+    )
+
+
 def _row(index: int, atoms: "Atoms") -> str:
     """The quality of a structure as a line of the table."""
     note = atoms.info
     row = f"{index:4d}  {note['density_g_cm3']:7.2f}  {note.get('shortest_contact_a', float('inf')):12.2f}"
     row += "".join(f"  {100 * note[f'cn{number}_fraction']:5.0f}%" for number in (2, 3, 4))
     if "predicted_energy_per_atom_ev" in note:
-        energy, std = (note[f"predicted_energy{part}_per_atom_ev"] for part in ("", "_std"))
-        row += f"  {energy:8.3f} ± {std:5.3f}"
+        row += f"  {note['predicted_energy_per_atom_ev']:16.3f}"
     if "refined_rms_displacement_a" in note:
         row += f"  {note['refined_rms_displacement_a']:9.2f}"
     if "predicted_distance" in note:

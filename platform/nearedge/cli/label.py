@@ -24,7 +24,8 @@ def label(
 ) -> None:
     """Label structures with energy, forces and the XANES of every atom.
 
-    An interrupted run goes on where it stopped: frames that OUTPUT has already are not calculated again.
+    An interrupted run goes on where it stopped: frames that OUTPUT has already are not calculated again, and what is
+    left of one that was being written is done anew.
     Frames that fail are reported at the end, and the exit status is then 1.
 
     Example: nearedge label networks.extxyz --oracle xtb --set sigma_ev=0.5 -o labelled.extxyz
@@ -37,7 +38,7 @@ def label(
     from nearedge_services.oracles.factory import make_oracle
     from nearedge_services.structures.extxyz import read_structures, write_structures
 
-    check_output(output)
+    check_output(output, inputs=[structures])
     console = Console()
     method = make_oracle(oracle, parse_settings(settings or []))
     frames = read_structures(structures)
@@ -86,14 +87,17 @@ def _identity(atoms: "Atoms") -> str:
 
 
 def _already_labelled(output: Path, oracle: "Oracle") -> set[str]:
-    """Hashes of the frames in OUTPUT. Raises UserError when they come from another oracle or other
-    settings.
+    """Hashes of the frames in OUTPUT; what an interruption left of one is cut off.
+
+    Raises UserError, and leaves the file as it is, when they come from another oracle or other settings.
     """
     from nearedge_services.structures.extxyz import read_structures
+    from nearedge_services.structures.frames import complete_frames, cut_off_rest
 
-    if not output.exists() or output.stat().st_size == 0:
+    found = complete_frames(output)
+    if not found.complete:
         return set()
-    frames = read_structures(output)
+    frames = read_structures(output, size=found.size)
     for frame in frames:
         made_by = (frame.info.get("oracle"), str(frame.info.get("oracle_settings")))
         if made_by != (oracle.name, oracle.settings_hash):
@@ -102,4 +106,5 @@ def _already_labelled(output: Path, oracle: "Oracle") -> set[str]:
                 got=output,
                 fix="give another file with -o, or the same settings",
             )
+    cut_off_rest(output, found)
     return {_identity(frame) for frame in frames}

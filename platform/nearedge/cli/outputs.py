@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 FIGURES = (".png", ".pdf", ".svg")
 
 
-def check_output(path: Path, suffixes: Sequence[str] | None = None) -> None:
-    """Refuse a file that cannot be written, or whose suffix is not among ``suffixes`` (lower case).
+def check_output(
+    path: Path, suffixes: Sequence[str] | None = None, inputs: Sequence[Path | None] = ()
+) -> None:
+    """Refuse a file that cannot be written, is among ``inputs``, or has none of the ``suffixes`` (lower case).
 
     Creates nothing. Raises UserError when the folder does not exist or is no folder, when the path is a
-    directory, when permissions are missing, or for another suffix.
+    directory, when permissions are missing, for another suffix, or for a file that the command reads.
     """
     if suffixes is not None and path.suffix.lower() not in suffixes:
         raise UserError("the output has an unknown format", got=path.name, fix=f"name it {_any_of(suffixes)}")
@@ -25,10 +27,19 @@ def check_output(path: Path, suffixes: Sequence[str] | None = None) -> None:
         raise UserError("the output is a directory", got=path, fix="name a file")
     if not path.parent.is_dir():
         raise UserError("the folder of the output does not exist", got=path.parent, fix="create it first")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    if path.exists() and any(one is not None and one.exists() and one.samefile(path) for one in inputs):
+        raise UserError("the output is the input, which would be lost", got=path, fix="name another file")
+    if not _can_be_written(path):
         raise UserError(
             "the output cannot be written", got=path, fix="choose another or mend its permissions"
         )
+
+
+def _can_be_written(path: Path) -> bool:
+    """Whether the file, or another in its place, can be written; a pipe or device has no place."""
+    if path.exists() and not os.access(path, os.W_OK):
+        return False
+    return (path.exists() and not path.is_file()) or os.access(path.resolve().parent, os.W_OK)
 
 
 def check_output_folder(path: Path) -> None:

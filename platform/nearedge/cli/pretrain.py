@@ -61,6 +61,7 @@ def read_settings(unit: str, density: str, seed: int, pairs: list[str]) -> Any:
     from pydantic import ValidationError
 
     from nearedge.cli.label import parse_settings
+    from nearedge_services.pretraining.materials import material_values
     from nearedge_services.pretraining.settings import MODELS, PretrainingSettings
     from nearedge_services.structures.bond_order import ELEMENTS
     from nearedge_services.structures.composition import parse_composition
@@ -70,12 +71,11 @@ def read_settings(unit: str, density: str, seed: int, pairs: list[str]) -> Any:
         raise UserError(
             "the melt-quench has no potential for an element", got=", ".join(unknown), fix="use C, Si or SiC"
         )
-    values: dict[str, Any] = {"unit": unit, "density_g_cm3": _range(density), "seed": seed}
-    if unit != "C":
-        values["left_out_g_cm3"] = ()
+    given = {"unit": unit, "density_g_cm3": _range(density), "seed": seed}
+    values: dict[str, Any] = given if unit == "C" else {**material_values(unit), **given}
     chosen = parse_settings(pairs)
     if any(key.startswith("models.") for key in chosen):
-        values["models"] = deepcopy(MODELS)  # one key changed: the others stay as they were
+        values.setdefault("models", deepcopy(MODELS))  # one key changed: the others stay as they were
     for key, value in chosen.items():
         _put(values, key, value)
     try:

@@ -32,7 +32,9 @@ def report(
         check_output(output, [".html", ".htm"])
     run_dir = existing_run(campaign, directory)
     page = output or run_dir.path / "report.html"
-    check_output(page)
+    for path in (page, png):
+        if path is not None:
+            check_output(path, inputs=run_dir.files)
     database = run_dir.open_database()
     try:
         write_report(database, campaign, page)

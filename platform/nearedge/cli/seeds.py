@@ -9,6 +9,10 @@ from nearedge_db.errors import UserError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from ase import Atoms
+
+    from nearedge_services.oracles.base import Oracle
+    from nearedge_services.structures.composition import Composition
 
 
 def seeds(
@@ -32,7 +36,8 @@ def seeds(
 ) -> None:
     """Make amorphous networks by melt-quench, relax them with the oracle and label them.
 
-    Seeds that OUTPUT has already are skipped. Seeds that fail are reported and the exit status is then 1.
+    Seeds that OUTPUT has already are skipped, one that was being written is made anew.
+    Seeds that fail are reported and the exit status is then 1.
 
     Example: nearedge seeds --composition C64 --density 2.8 --count 1 --seed 777 -o target.extxyz
     """
@@ -43,10 +48,8 @@ def seeds(
     from nearedge.cli.outputs import check_output
     from nearedge_services.oracles.errors import OracleError
     from nearedge_services.oracles.factory import make_oracle
-    from nearedge_services.oracles.seed import SeedSettings, make_network, make_seed
     from nearedge_services.structures.composition import parse_composition
     from nearedge_services.structures.extxyz import write_structures
-    from nearedge_services.structures.melt_quench import MeltQuenchSettings
 
     check_output(output)
     console = Console()
@@ -54,28 +57,38 @@ def seeds(
     method = make_oracle(oracle, parse_settings(settings or []))
     wanted = list(zip(range(seed, seed + count), densities(density, count), strict=True))
     done, made_with = _made_already(output), method.settings_hash if labels else None
-    seeding = SeedSettings(melt_quench=MeltQuenchSettings(quench_steps=quench_steps))
     failed = 0
     for number, value in track(wanted, description="making seeds", console=console):
         if _key(number, cell.numbers, value, made_with, quench_steps) in done:
             continue
         try:
-            atoms = (
-                make_seed(method, cell, value, number, seeding).final
-                if labels
-                else make_network(cell, value, number, seeding.melt_quench)
-            )
+            atoms = _make(method if labels else None, cell, value, number, quench_steps)
         except OracleError as error:
             failed += 1
             console.print(f"seed {number} failed: {type(error).__name__}: {error.reason}", markup=False)
             continue
-        atoms.info["quench_steps"] = quench_steps
-        if labels:
-            atoms.info.update(oracle=method.name, oracle_settings=method.settings_hash)
         write_structures(output, [atoms], append=True)
     console.print(f"{count - failed} of {count} structures in {output}", markup=False)
     if failed:
         raise typer.Exit(1)
+
+
+def _make(
+    oracle: "Oracle | None", cell: "Composition", density_g_cm3: float, seed: int, quench_steps: int
+) -> "Atoms":
+    """One network, relaxed and labelled where an oracle is given."""
+    from nearedge_services.oracles.seed import SeedSettings, make_network, make_seed
+    from nearedge_services.structures.melt_quench import MeltQuenchSettings
+
+    settings = SeedSettings(melt_quench=MeltQuenchSettings(quench_steps=quench_steps))
+    if oracle is None:
+        atoms = make_network(cell, density_g_cm3, seed, settings.melt_quench)
+        atoms.info["quench_steps"] = quench_steps
+    else:
+        atoms = make_seed(oracle, cell, density_g_cm3, seed, settings).final
+        made_by = {"oracle": oracle.name, "oracle_settings": oracle.settings_hash}
+        atoms.info.update(quench_steps=quench_steps, **made_by)
+    return atoms
 
 
 def densities(text: str, count: int) -> list[float]:
@@ -97,11 +110,24 @@ def densities(text: str, count: int) -> list[float]:
 
 
 def _made_already(output: Path) -> set[tuple]:
-    """Seed, atoms, density and settings of what is in OUTPUT: only the very same structure is skipped."""
-    from nearedge_services.structures.extxyz import read_structures
+    """Seed, atoms, density and settings of what is in OUTPUT: only the very same structure is skipped.
 
-    if not output.exists() or output.stat().st_size == 0:
+    What an interruption left of a structure is cut off.
+    """
+    from nearedge_services.structures.extxyz import read_structures
+    from nearedge_services.structures.frames import complete_frames, cut_off_rest
+
+    found = complete_frames(output)
+    if not found.complete:
         return set()
+    frames = read_structures(output, size=found.size)
+    if found.fault is not None and not any(_is_seed(atoms) for atoms in frames):
+        raise UserError(
+            "the output has no structure of this command, and half of another one",
+            got=f"{output}: {found.fault}",
+            fix="name another file",
+        )
+    cut_off_rest(output, found)
     return {
         _key(
             atoms.info["seed"],
@@ -110,9 +136,13 @@ def _made_already(output: Path) -> set[tuple]:
             atoms.info.get("oracle_settings"),
             atoms.info.get("quench_steps", 800),
         )
-        for atoms in read_structures(output)
-        if {"seed", "density_g_cm3"} <= atoms.info.keys()
+        for atoms in frames
+        if _is_seed(atoms)
     }
+
+
+def _is_seed(atoms: "Atoms") -> bool:
+    return {"seed", "density_g_cm3"} <= atoms.info.keys()
 
 
 def _key(

@@ -46,9 +46,11 @@ def spectrum(
     from nearedge_services.spectra.reading import write_spectrum
 
     if output is not None:
-        check_output(output)
+        check_output(output, inputs=[file])
     if plot is not None:
-        check_output(plot, FIGURES)
+        check_output(plot, FIGURES, inputs=[file])
+    if output is not None and output == plot:
+        raise UserError("-o and --plot name the same file", got=output, fix="name two files")
     result, members = _read(file, absorber, frame)
     untouched = result
     if pre_edge is not None:

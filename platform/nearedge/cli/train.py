@@ -54,6 +54,7 @@ def train(
     Example: nearedge train surrogate labelled.extxyz -o models --seed 1 --set steps=600
     """
     from nearedge.cli.outputs import check_output_folder
+    from nearedge_services.files import replacing
     from nearedge_services.structures.extxyz import read_structures
 
     folder = output / kind
@@ -73,7 +74,8 @@ def train(
         "settings": settings.model_dump(mode="json"),
         "structures": {"train": len(training), "held_out": len(unseen)},
     }
-    (folder / "metrics.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    with replacing(folder / "metrics.json") as partial:
+        partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     _print_metrics(kind, metrics, model.HEADLINE, folder)
 
 

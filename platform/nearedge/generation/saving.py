@@ -1,19 +1,9 @@
 """The output file of a generation: going on after an interruption."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from nearedge.generation.job import Job
 from nearedge_db.errors import UserError
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What an output file holds: the recipe of each complete frame, and where the last of them ends."""
-
-    recipes: list[str]
-    size: int
-    """Bytes of the complete frames."""
 
 
 def finished_already(output: Path, job: Job) -> set[int]:
@@ -21,42 +11,19 @@ def finished_already(output: Path, job: Job) -> set[int]:
 
     Raises UserError, and leaves the file as it is, when it has anything that the job would not make.
     """
-    if not output.exists() or output.stat().st_size == 0:
-        return set()
-    contents = read_contents(output)
+    from ase.io.extxyz import key_val_str_to_dict
+
+    from nearedge_services.structures.frames import complete_frames, cut_off_rest
+
+    frames = complete_frames(output, fix="name another file, or replace it with --overwrite")
+    recipes = [str(key_val_str_to_dict(frame.comment).get("recipe")) for frame in frames.complete]
     indices = {recipe: index for index, recipe in enumerate(job.recipes)}
-    foreign = [recipe for recipe in contents.recipes if recipe not in indices]
+    foreign = [recipe for recipe in recipes if recipe not in indices]
     if foreign:
         raise UserError(
             "the output has structures that this call, with these settings and weights, would not make",
-            got=f"{len(foreign)} of {len(contents.recipes)} in {output}",
+            got=f"{len(foreign)} of {len(recipes)} in {output}",
             fix="name another file, or replace it with --overwrite",
         )
-    if contents.size < output.stat().st_size:
-        with output.open("r+b") as stream:
-            stream.truncate(contents.size)
-    return {indices[recipe] for recipe in contents.recipes}
-
-
-def read_contents(path: Path) -> Contents:
-    """The complete frames of an extended XYZ file. UserError when it is something else, or cut in the first."""
-    from ase.io.extxyz import key_val_str_to_dict
-
-    lines = path.read_bytes().splitlines(keepends=True)
-    recipes: list[str] = []
-    size = start = 0
-    while start < len(lines) and lines[start].strip().isdigit():
-        end = start + 2 + int(lines[start])
-        if end > len(lines) or not lines[end - 1].endswith(b"\n"):
-            break
-        notes = key_val_str_to_dict(lines[start + 1].decode(errors="replace"))
-        recipes.append(str(notes.get("recipe")))
-        size += sum(map(len, lines[start:end]))
-        start = end
-    if not recipes:
-        raise UserError(
-            "the output has something else in it, or half a structure",
-            got=path,
-            fix="name another file, or replace it with --overwrite",
-        )
-    return Contents(recipes, size)
+    cut_off_rest(output, frames)
+    return {indices[recipe] for recipe in recipes}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from nearedge_db.database import Database
 from nearedge_db.errors import UserError
+from nearedge_services.files import replacing
 
 __all__ = ["write_png", "write_report"]
 
@@ -18,9 +19,8 @@ def write_report(database: Database, campaign: str, path: Path) -> Path:
 
     _check_folder(path)
     text = render(read_report(database, campaign))
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
     return path
 
 
@@ -33,7 +33,9 @@ def write_png(database: Database, campaign: str, path: Path) -> Path:
     from nearedge.report.picture import draw
 
     _check_folder(path)
-    draw(read_report(database, campaign), path)
+    data = read_report(database, campaign)
+    with replacing(path) as partial:
+        draw(data, partial)
     return path
 
 

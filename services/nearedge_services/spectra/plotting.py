@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearedge_db.errors import UserError
+from nearedge_services.files import replacing
 from nearedge_services.spectra.spectrum import Spectrum
 
 LINE_COLOUR = "#14507a"
@@ -52,7 +53,8 @@ def plot_spectrum(
     if len(members):
         axes.legend(frameon=False, fontsize=11)
     try:
-        figure.savefig(path, dpi=200)
+        with replacing(path) as partial:
+            figure.savefig(partial, dpi=200)
     except OSError as error:
         raise UserError(
             "cannot write the figure", got=f"{path} ({error.strerror})", fix="choose another file"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nearedge_db.errors import UserError
+from nearedge_services.files import replacing
 from nearedge_services.spectra.spectrum import Spectrum
 
 LEAST_POINTS = 5
@@ -66,7 +67,8 @@ def write_spectrum(path: str | Path, spectrum: Spectrum) -> None:
     if not path.parent.is_dir():
         raise UserError("the folder to write to does not exist", got=path.parent, fix="create it first")
     try:
-        path.write_text(text, encoding="utf-8")
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(
             "cannot write the spectrum", got=f"{path} ({error.strerror})", fix="choose another file"

@@ -1,18 +1,21 @@
 """Structures on disk: extended XYZ with REF_energy, REF_forces and per-atom XANES."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.io import read, write
-from ase.io.extxyz import XYZError
 
 from nearedge_db.errors import UserError
+from nearedge_services.files import replacing
+from nearedge_services.structures.frames import find_frames
+from nearedge_services.structures.malformed import PARSER_ERRORS, diagnose, reason_of
 
 
-def read_structures(path: str | Path) -> list[Atoms]:
-    """Read every frame of an extended XYZ file; labels stay in ``info`` and ``arrays``.
+def read_structures(path: str | Path, size: int | None = None) -> list[Atoms]:
+    """Read every frame of an extended XYZ file, or of its first ``size`` bytes; labels stay in ``info`` and ``arrays``.
 
     Raises UserError when the file is missing, holds no frame, is malformed, has NaN or infinite numbers, or
     labels of the wrong shape; the message names the frame.
@@ -23,29 +26,46 @@ def read_structures(path: str | Path) -> list[Atoms]:
             "the structure file does not exist", got=path, fix="give the path of an extended XYZ file"
         )
     try:
-        frames = read(path, index=":", format="extxyz")
+        content = path.read_bytes()[:size]
     except OSError as error:
         raise UserError(
             "cannot read the structure file", got=f"{path} ({error.strerror})", fix="check its permissions"
         ) from None
-    # ASE lets whatever its parser trips over escape.
-    except (XYZError, ValueError, KeyError, IndexError, AssertionError, StopIteration, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(
-            "the file is not readable extended XYZ", got=f"{path} ({reason})", fix="check it"
-        ) from error
-    if not frames:
-        raise UserError(
-            "the structure file has no frame", got=path, fix="give a file with at least one structure"
-        )
+    frames = _parse(content, path)
     for number, atoms in enumerate(frames):
         _restore_types(atoms)
         _check(atoms, f"frame {number} of {path}")
     return frames
 
 
+def _parse(content: bytes, path: Path) -> list[Atoms]:
+    """The frames as ASE reads them. Raises UserError where there is none, or one is malformed."""
+    try:
+        frames = read(io.StringIO(content.decode(), newline=None), index=":", format="extxyz")
+    except PARSER_ERRORS as error:
+        raise _malformed(path, diagnose(content) or reason_of(error)) from error
+    if not frames:
+        raise UserError(
+            "the structure file has no frame", got=path, fix="give a file with at least one structure"
+        )
+    found = find_frames(content)
+    if len(found.complete) == len(frames) and found.fault is not None:  # ASE ends at an empty line
+        raise _malformed(path, found.fault)
+    return frames
+
+
+def _malformed(path: Path, reason: str) -> UserError:
+    return UserError(
+        "the file is not readable extended XYZ",
+        got=f"{path}, {reason}",
+        fix="mend it, or make it again where it was cut off",
+    )
+
+
 def write_structures(path: str | Path, atoms_list: Sequence[Atoms], append: bool = False) -> None:
     """Write structures with all their arrays and ``info``; results of an attached calculator are not written.
+
+    A file that is not appended to is there whole or not at all.
 
     Raises UserError, before anything is written, when a number is NaN or infinite or a label has the wrong
     shape; and when the file cannot be written.
@@ -55,12 +75,21 @@ def write_structures(path: str | Path, atoms_list: Sequence[Atoms], append: bool
     if not atoms_list and not append:
         raise UserError("there is no structure to write", got=path, fix="write at least one")
     if atoms_list:
+        path = Path(path)
         try:
-            write(path, list(atoms_list), format="extxyz", append=append, write_results=False)
+            if append and path.exists() and path.stat().st_size > 0:
+                _write(path, atoms_list, append=True)
+            else:
+                with replacing(path) as partial:
+                    _write(partial, atoms_list, append=False)
         except OSError as error:
             raise UserError(
                 "cannot write the structures", got=f"{path} ({error.strerror})", fix="choose another file"
             ) from None
+
+
+def _write(path: Path, atoms_list: Sequence[Atoms], append: bool) -> None:
+    write(path, list(atoms_list), format="extxyz", append=append, write_results=False)
 
 
 def labelled(atoms: Atoms) -> bool:

@@ -62,7 +62,8 @@ def test_the_walk_is_the_one_documented(width, churn_noise):
     settings = SETTINGS.model_copy(update={"churn_noise": churn_noise})
     structure = sample(GaussianSites(CENTRE, width), [cell(1500)], settings, [0])[0]
     spread = spread_after_the_walk(settings, width)
-    assert 0.4 * width < spread < width  # coarse steps with much churn come out narrow: that is what is wanted
+    # coarse steps with much churn come out narrow: that is what is wanted
+    assert 0.4 * width < spread < width
     assert (structure.positions - CENTRE).std() == pytest.approx(spread, rel=0.035)
 
 

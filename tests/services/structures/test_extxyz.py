@@ -7,6 +7,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from tests.reference import reference_path
 
 from nearedge_db.errors import UserError
+from nearedge_services.structures import extxyz
 from nearedge_services.structures.extxyz import labelled, read_structures, write_structures
 
 
@@ -92,26 +93,90 @@ def test_shapes_are_checked(tmp_path):
         write_structures(tmp_path / "a.extxyz", [broken])
 
 
-@pytest.mark.parametrize("keep", [0.1, 0.5, 0.97])
-def test_a_truncated_file_is_one_clear_error(tmp_path, keep):
-    path = tmp_path / "a.extxyz"
-    write_structures(path, [labelled_atoms()])
-    text = path.read_text()
-    path.write_text(text[: int(keep * len(text))])
+GOOD = '1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3\nC 0 0 0\n'
+HEAD = '2\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3\n'
+
+
+def complaint(path) -> str:
     with pytest.raises(UserError) as caught:
         read_structures(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+    assert "permissions" not in str(caught.value)
+    assert "None" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3, 5])
+def test_a_truncated_file_is_one_clear_error(tmp_path, lines):
+    path = tmp_path / "a.extxyz"
+    write_structures(path, [labelled_atoms(), labelled_atoms()])
+    whole = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(whole[: 6 + lines]))
+    assert f"frame 1: it ends after {max(lines - 2, 0)} of 4 atoms" in complaint(path)
+
+
+@pytest.mark.parametrize("cut", [30, 300])
+def test_a_file_cut_within_an_atom_is_one_clear_error(tmp_path, cut):
+    path = tmp_path / "a.extxyz"
+    write_structures(path, [labelled_atoms()])
+    path.write_text(path.read_text()[:-cut])
+    assert "frame 0: its last line is not complete" in complaint(path)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "hello\nworld\n", '2\nLattice="1 0 0 0 1 0 0 0 1"\nC 0 0\nC 1 1\n', "1\n\nC a b c\n"]
+    ("text", "cause"),
+    [
+        ("", "no frame"),
+        ("hello\nworld\n", "frame 0: line 1 is 'hello' instead of a number of atoms"),
+        (GOOD + HEAD + "C 0 0 0\nC 1 1\n", "frame 1: atom 1 has 3 of 4 columns"),
+        (GOOD + HEAD + "C 0 0 0\nC a b c\n" + GOOD, "frame 1: 'a' of atom 1 is not a number"),
+        (GOOD + HEAD + "C 0 0 0\nCu1 1 1 1\n", "frame 1: unknown name 'Cu1'"),
+        (GOOD + HEAD + "C 0 0 0\n", "frame 1: it ends after 1 of 2 atoms"),
+        (GOOD + "\n" + GOOD, "line 4 is empty, and others follow"),
+        (GOOD + GOOD.replace("pos:R:3", "pos:Q:3"), "frame 1: Unknown property type: Q"),
+    ],
 )
-def test_malformed_files(tmp_path, text):
+def test_malformed_files_name_frame_and_cause(tmp_path, text, cause):
     path = tmp_path / "a.extxyz"
     path.write_text(text)
-    with pytest.raises(UserError):
-        read_structures(path)
+    assert cause in complaint(path)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    path = tmp_path / "a.extxyz"
+    path.write_bytes(GOOD.encode() + HEAD.encode() + b"C 0 0 0\nC \xff 1 1\n")
+    assert "frame 1" in complaint(path)
+
+
+def test_the_last_newline_may_be_missing_and_lines_end_as_elsewhere(tmp_path):
+    path = tmp_path / "a.extxyz"
+    for text in ((GOOD + GOOD)[:-1], (GOOD + GOOD).replace("\n", "\r\n"), GOOD + GOOD + "\n\n"):
+        path.write_bytes(text.encode())
+        assert len(read_structures(path)) == 2
+
+
+def test_the_beginning_of_a_file_alone(tmp_path):
+    path = tmp_path / "a.extxyz"
+    path.write_text(GOOD + HEAD)
+    assert len(read_structures(path, size=len(GOOD))) == 1
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "a.extxyz"
+    path.write_text(GOOD)
+
+    def half(target, *arguments, **options):
+        target.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(extxyz, "write", half)
+    with pytest.raises(UserError, match="No space left"):
+        write_structures(path, [labelled_atoms()])
+    assert path.read_text() == GOOD
+    with pytest.raises(UserError, match="No space left"):
+        write_structures(tmp_path / "b.extxyz", [labelled_atoms()], append=True)
+    assert [one.name for one in tmp_path.iterdir()] == ["a.extxyz"]
 
 
 def test_missing_file_and_nothing_to_write(tmp_path):
