@@ -242,10 +242,15 @@ def _order_rows(points: Sequence[MaterialPoint], unit: str) -> list[Row]:
     moved = [distance for point in points for distance in point.displacements_a]
     return [
         Row.shown(f"{unit}: shortest contact, raw", contacts["raw"], "Å", contacts["reference"]),
-        Row.shown(f"{unit}: of random starts", contacts["start"], "Å", contacts["reference"]),
-        Row.shown(f"{unit}: of random starts refined", contacts.get("random"), "Å", contacts["rested"]),
+        Row.shown(f"{unit}: shortest contact, random starts", contacts["start"], "Å", contacts["reference"]),
+        Row.shown(
+            f"{unit}: shortest contact, random starts refined",
+            contacts.get("random"),
+            "Å",
+            contacts["rested"],
+        ),
         Row.shown(f"{unit}: mean coordination, raw", coordination["raw"], "", coordination["reference"]),
-        Row.shown(f"{unit}: refined", coordination["refined"], "", coordination["rested"]),
+        Row.shown(f"{unit}: mean coordination, refined", coordination["refined"], "", coordination["rested"]),
         Row.shown(f"{unit}: mean bond angle, refined", angles[0], "°", angles[1]),
         Row.shown(
             f"{unit}: g(r), raw–reference over reference–reference, worst",

@@ -2,34 +2,40 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 from nearedge_services.diffusion.prior import Prior
 from nearedge_services.diffusion.sampler import empty_cells, random_start, sample
 from nearedge_services.diffusion.settings import PriorSettings, SamplerSettings
+from nearedge_services.diffusion.training import train_prior
+from nearedge_services.oracles.base import Label
+from nearedge_services.oracles.errors import NotConverged
 from nearedge_services.potential.potential import Potential
 from nearedge_services.pretraining.frames import networks, read_frames
+from nearedge_services.pretraining.jobs import labelled
 from nearedge_services.pretraining.materials import material_values
 from nearedge_services.pretraining.pipeline import pretrain
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.refinement import Anneal
 from nearedge_services.registry import ModelRegistry
 from nearedge_services.structures.composition import parse_composition
-from nearedge_services.structures.coordination import coordination_numbers, shortest_contact
+from nearedge_services.structures.coordination import coordination_numbers
 from nearedge_services.structures.material import Scales
+from nearedge_services.structures.melt_quench import melt_quench
 from nearedge_services.structures.validity import relative_contact
 from nearedge_services.surrogate.surrogate import Surrogate
 
 SMALL = {
     "small_atoms": 16,
-    "first_networks": 5,
-    "first": {"relax_steps": 6, "path_frames": 2, "rattle_a": [0.1, 0.2], "melt_quench": {"melt_steps": 150}},
-    "hot_networks": 2,
-    "hot_frames": 4,
+    "first_networks": 3,
+    "first": {"relax_steps": 4, "path_frames": 2, "rattle_a": [0.1, 0.2], "melt_quench": {"melt_steps": 150}},
+    "hot_networks": 1,
+    "hot_frames": 3,
     "rounds": 0,
     "network_atoms": 16,
     "networks": 8,
     "batch": 8,
-    "polish": {"relax_steps": 4, "path_frames": 0},
+    "polish": {"relax_steps": 3, "path_frames": 0},
     "rattle_a": [],
     "held_out_every": 4,
 }
@@ -73,69 +79,89 @@ def test_lengths_and_temperatures_of_silicon():
     assert max(Anneal().scaled(0.5).temperatures_k()) == pytest.approx(0.5 * max(Anneal().temperatures_k()))
 
 
-def small_settings(unit, density_g_cm3):
-    """The pipeline in a form of half a minute, for a unit and a range of densities."""
-    values = material_values(unit)
-    changes = {
-        "network_quench": {"quench_steps": 60, "hold_steps": 0, "relax_steps": 40},
-        "potential": {"steps": 120},
-    }
-    merged = {key: {**values[key], **change} for key, change in changes.items()}
-    merged["network_quench"]["temperature_k"] = (
-        600.0  # the classical melt is frozen: the potential is a poor one
-    )
-    prior = {"n_scalar": 32, "n_vector": 12, "steps": 400, "spectrum_components": 0, "ema": 0.99}
+class HalfAnOracle:
+    """Does not converge for structures of an odd number of atoms."""
+
+    def label(self, atoms):
+        """A label of nothing."""
+        if len(atoms) % 2:
+            raise NotConverged("SCF not converged")
+        return Label(0.0, np.zeros((len(atoms), 3)), np.zeros((len(atoms), 2)), np.arange(2.0), 0.0)
+
+
+def test_a_frame_without_a_label_does_not_end_a_pretraining():
+    """Silicon's melt is a metal: some of its frames do not converge, and one of them must not cost the others."""
+    frames = [Atoms(f"Si{n}", positions=np.zeros((n, 3)), cell=[9, 9, 9], pbc=True) for n in (2, 3, 4)]
+    assert [len(atoms) for atoms in labelled(frames, HalfAnOracle(), "hot", 2.3)] == [2, 4]
+
+
+def small_settings():
+    """The pipeline for silicon in a form of a minute."""
+    values = material_values("Si")
+    # the classical melt is frozen at once: the potential is a poor one
+    quench = {"quench_steps": 40, "hold_steps": 0, "relax_steps": 30, "temperature_k": 600.0}
+    prior = {"n_scalar": 32, "n_vector": 12, "steps": 300, "spectrum_components": 0, "ema": 0.99}
     models = {
         "prior": {**values["models"]["prior"], **prior},
         "surrogate": {"steps": 5, "members": 2, "tight_binding": False},
-        "potential": {**values["models"]["potential"], "steps": 20, "members": 1, "bootstrap": False},
+        "potential": {"steps": 10, "members": 1, "bootstrap": False},
     }
-    return PretrainingSettings.model_validate(
-        {**values, **SMALL, **merged, "models": models, "density_g_cm3": density_g_cm3}
-    )
+    changes = {
+        "network_quench": {**values["network_quench"], **quench},
+        "potential": {**values["potential"], "cutoff_a": 4.8, "steps": 80},
+        "models": models,
+        "density_g_cm3": (2.1, 2.5),
+    }
+    return PretrainingSettings.model_validate({**values, **SMALL, **changes})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("unit", "density_g_cm3"), [("Si", (2.1, 2.5)), ("SiC", (2.7, 3.1))])
-def test_the_pipeline_trains_and_generates_for_another_material(unit, density_g_cm3, tmp_path):
-    """From nothing to structures with what was asked for in them, no atoms too close, and bonds nearer to the
-    networks' than those of the random places they started from; the weights go through the registry.
-    """
-    settings = small_settings(unit, density_g_cm3)
-    record = pretrain(tmp_path, settings, 1, lambda *_: None)
-    made = networks(read_frames(tmp_path, "network"))
-    assert len(made) == settings.networks
-    for atoms in made:
-        assert sorted(atoms.numbers) == sorted(parse_composition(settings.formula(16)).numbers)
-        assert relative_contact(atoms) > 0.75
-    assert record["metrics"]["prior"]["denoising_loss"] < 2.6  # 3: nothing learnt
-
-    registry = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", unit)
-    version = registry.record_training(
-        "prior",
-        tmp_path / "models" / "prior",
-        parameters={"unit": unit},
-        metrics=record["metrics"]["prior"],
-        dataset_hash="0" * 64,
-    ).version
-    registry.promote("prior", version)
-    prior = Prior.load(registry.download("prior", "champion", tmp_path / "champion"))
-    assert set(prior.elements) == set(parse_composition(unit).elements)
-    for model in (Surrogate, Potential):
-        model.load(tmp_path / "models" / model.__name__.lower())
-
-    sampler = SamplerSettings(steps=60)
-    cells = empty_cells(parse_composition(settings.formula(32)), [float(np.mean(density_g_cm3))] * 4)
-    structures = sample(prior, cells, sampler, seeds=[0, 1, 2, 3])
+def check_generated(prior, cells, sampler):
+    """Structures with what was asked for in them, bonded better than the random places they started from."""
+    structures = sample(prior, cells, sampler, seeds=list(range(len(cells))))
     starts = [random_start(cell, sampler, np.random.default_rng(k)) for k, cell in enumerate(cells)]
     for atoms, cell in zip(structures, cells, strict=True):
         assert np.array_equal(atoms.numbers, cell.numbers)
         assert np.allclose(atoms.cell.array, cell.cell.array)
     contacts = [[relative_contact(atoms) for atoms in side] for side in (structures, starts)]
-    assert min(contacts[0]) > 0.75 > max(contacts[1])
-    assert min(shortest_contact(atoms) for atoms in structures) > 1.3
+    assert min(contacts[0]) > 0.65
+    assert np.median(contacts[0]) > 0.75 > max(contacts[1])
     off_four = [
         np.mean([np.abs(coordination_numbers(atoms) - 4).mean() for atoms in side])
         for side in (structures, starts)
     ]
     assert off_four[0] < 0.8 * off_four[1]
+
+
+@pytest.mark.slow
+def test_the_pipeline_trains_and_generates_silicon(tmp_path):
+    """From nothing to structures; the prior goes through the registry on the way."""
+    settings = small_settings()
+    record = pretrain(tmp_path, settings, 1, lambda *_: None)
+    made = networks(read_frames(tmp_path, "network"))
+    assert len(made) >= settings.networks - 2  # the oracle may give up on a poor one
+    assert {atoms.get_chemical_formula() for atoms in made} == {"Si16"}
+    assert min(relative_contact(atoms) for atoms in made) > 0.75
+    assert record["metrics"]["prior"]["denoising_loss"] < 2.6  # 3: nothing learnt
+    for model in (Surrogate, Potential):
+        model.load(tmp_path / "models" / model.__name__.lower())
+
+    registry = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", "silicon")
+    folder, metrics = tmp_path / "models" / "prior", record["metrics"]["prior"]
+    version = registry.record_training("prior", folder, {"unit": "Si"}, metrics, "0" * 64).version
+    registry.promote("prior", version)
+    prior = Prior.load(registry.download("prior", "champion", tmp_path / "champion"))
+    assert prior.elements == ("Si",)
+    check_generated(prior, empty_cells(parse_composition("Si32"), [2.2, 2.3, 2.4]), SamplerSettings(steps=60))
+
+
+@pytest.mark.slow
+def test_a_prior_of_silicon_carbide_places_both_elements():
+    """Trained on classical networks alone; both kinds get their own bonds."""
+    unit = parse_composition("Si8C8")
+    made = [melt_quench(unit, 2.7 + 0.05 * k, k) for k in range(8)]
+    changes = {"n_scalar": 32, "n_vector": 12, "steps": 600, "spectrum_components": 0, "ema": 0.99}
+    settings = PriorSettings(**{**material_values("SiC")["models"]["prior"], **changes})
+    prior, _ = train_prior(made, [], settings, seed=0)
+    assert set(prior.elements) == {"C", "Si"}
+    cells = empty_cells(parse_composition("Si16C16"), [2.8, 2.9, 3.0])
+    check_generated(prior, cells, SamplerSettings(steps=60))
