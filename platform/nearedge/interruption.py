@@ -35,7 +35,7 @@ class Interruption:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._campaign: Interruptible | None = None
-        self._last = float("-inf")
+        self._last: dict[int, float] = {}
 
     @contextmanager
     def asks(self, campaign: Interruptible) -> Iterator[None]:
@@ -50,9 +50,9 @@ class Interruption:
         """The signal handler."""
         del frame
         now = time.monotonic()
-        is_repeat, self._last = now - self._last < REPEAT_S, now
-        if is_repeat:
+        if now - self._last.get(number, float("-inf")) < REPEAT_S:
             return
+        self._last[number] = now
         campaign = self._campaign
         if campaign is None or campaign.interrupted:
             raise KeyboardInterrupt

@@ -36,7 +36,7 @@ class Servers:
     @classmethod
     def of(cls, processes: Sequence[psutil.Process]) -> "Servers":
         """The processes, told apart by their names."""
-        vital = {process.name(): process for process in processes if process.name() in VITAL}
+        vital = {name: process for process in processes if (name := _name(process)) in VITAL}
         return cls(vital, [process for process in processes if process not in vital.values()])
 
     def check(self) -> None:
@@ -154,6 +154,14 @@ def signals_kept() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _name(process: psutil.Process) -> str:
+    """Its name; empty where it has just ended."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

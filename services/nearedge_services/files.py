@@ -18,7 +18,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ...     partial.write_text("energy_eV,intensity")
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    is_device = path.absolute().parts[1:2] in {
+        ("dev",),
+        ("proc",),
+    }  # also where a shell leads them into a file
+    if is_device or (path.exists() and not path.is_file()):
         yield path
         return
     path = path.resolve()

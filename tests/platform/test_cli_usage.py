@@ -35,6 +35,7 @@ def test_without_anything_the_help_is_shown(capsys):
     code, out, err = answer(capsys)
     assert code == 2
     assert "Usage" in out + err
+    assert "error" not in out + err
 
 
 def test_help_is_no_error(capsys):

@@ -59,6 +59,16 @@ def test_a_signal_that_comes_twice_at_once_is_one(console, clock):
         assert working.interrupted
 
 
+def test_whoever_hammers_is_heard(console, clock):
+    with interruptible(console) as interruption, interruption.asks(Working()):
+        os.kill(os.getpid(), signal.SIGINT)
+        clock[0] += 0.6 * REPEAT_S
+        os.kill(os.getpid(), signal.SIGINT)
+        clock[0] += 0.6 * REPEAT_S
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_where_nothing_works_yet_the_first_leaves(console, clock, number):
     with interruptible(console), pytest.raises(KeyboardInterrupt):

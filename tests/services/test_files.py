@@ -50,3 +50,8 @@ def test_a_device_is_written_to_as_it_is():
     with replacing(os.devnull) as partial:
         assert str(partial) == os.devnull
         partial.write_text("gone")
+
+
+def test_what_a_shell_leads_into_a_file_is_not_replaced():
+    with replacing("/dev/stdout") as partial:
+        assert str(partial) == "/dev/stdout"

@@ -30,6 +30,8 @@ class Commands(TyperGroup):
 def complain(error: Any) -> NoReturn:
     """Print what is wrong with the call in one line, and exit with 2; the help where nothing at all was asked for."""
     message = error.format_message()
+    if not message:
+        sys.exit(error.exit_code)  # the help has been printed
     if "\n" in message:
         error.show()
     else:

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from nearedge_services.oracles.seed import SeedSettings
 from nearedge_services.potential.quench import QuenchSettings
 from nearedge_services.potential.settings import PotentialSettings
-from nearedge_services.structures.langevin import Thermostat
 
 GOLDEN = 0.6180339887498949
 """Steps of the golden ratio spread any number of densities evenly."""
@@ -61,11 +60,8 @@ class PretrainingSettings(BaseModel):
 
     network_atoms: int = Field(default=64, ge=8)
     """Atoms of the cells from which prior and surrogate learn."""
-    networks: int = Field(default=64, ge=4)
-    network_quench: QuenchSettings = QuenchSettings(
-        quench_steps=2400, final_temperature_k=800.0, thermostat=Thermostat(timestep_fs=1.5)
-    )
-    """3.6 ps where atoms still change neighbours: twice as slow, networks are 0.05 to 0.1 eV/atom lower."""
+    networks: int = Field(default=48, ge=4)
+    network_quench: QuenchSettings = QuenchSettings()
     polish: SeedSettings = SeedSettings(relax_steps=14, path_frames=2)
     """Relaxation of every network with the oracle's own method, where the potential still errs."""
     rattle_a: tuple[float, ...] = (0.05, 0.12)

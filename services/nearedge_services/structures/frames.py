@@ -25,6 +25,8 @@ class Frames:
 
     complete: Sequence[Frame]
     fault: str | None = None
+    is_cut: bool = False
+    """Whether the fault is what an interrupted write leaves: one frame without its end, and nothing after it."""
 
     @property
     def size(self) -> int:
@@ -45,9 +47,10 @@ def find_frames(content: bytes) -> Frames:
         count = int(header)
         block = lines[line : line + 2 + count]
         if len(block) < 2 + count:
-            return Frames(frames, f"it ends after {max(len(block) - 2, 0)} of {count} atoms")
+            fault = f"it ends after {max(len(block) - 2, 0)} of {count} atoms"
+            return Frames(frames, fault, is_cut=not any(one.strip().isdigit() for one in block[2:]))
         if not block[-1].endswith(b"\n"):
-            return Frames(frames, "its last line is not complete")
+            return Frames(frames, "its last line is not complete", is_cut=True)
         end = start + sum(map(len, block))
         frames.append(Frame(block[1].decode(errors="replace").strip(), start, end))
         line, start = line + len(block), end
@@ -59,12 +62,13 @@ def find_frames(content: bytes) -> Frames:
 def complete_frames(path: Path, fix: str = "name another file, or remove this one") -> Frames:
     """The complete frames of a file that a command goes on with; none where it is missing or empty.
 
-    Raises UserError, which ends with ``fix``, when it has something else in it, or half a structure and nothing before.
+    What an interrupted write left at its end may follow them. Raises UserError, which ends with ``fix``, when anything
+    else does, which nobody may cut off, or when there is half a structure and nothing before.
     """
     if not path.exists() or path.stat().st_size == 0:
         return Frames([])
     frames = find_frames(path.read_bytes())
-    if not frames.complete:
+    if not frames.complete or (frames.fault and not frames.is_cut):
         raise UserError(
             "the output has something else in it, or half a structure",
             got=f"{path}: {frames.fault or 'no structure'}",

@@ -40,6 +40,17 @@ def test_the_rest_is_cut_off(tmp_path):
     assert path.read_bytes() == ONE
 
 
+@pytest.mark.parametrize(
+    "content", [ONE + b"\n" + TWO + TWO, ONE + TWO.replace(b"2", b"12", 1) + ONE + TWO, ONE + b"x" + TWO + ONE]
+)
+def test_damage_before_complete_frames_is_refused_and_nothing_is_cut(tmp_path, content):
+    path = tmp_path / "a.extxyz"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="something else in it, or half a structure"):
+        complete_frames(path)
+    assert path.read_bytes() == content
+
+
 def test_a_file_of_something_else_is_refused_and_an_empty_one_taken(tmp_path):
     path = tmp_path / "a.extxyz"
     for content in (b"notes\n", ONE[:-2], b"\n\n", b"4"):

@@ -1,5 +1,6 @@
 """The models that come with the program: found by elements, and part of what is installed."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hatchling.builders.wheel import WheelBuilder
 from nearedge_services import weights
 from nearedge_services.inference.library import read_library
 from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.weights.labels import LabelledBy, labelled_by
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -60,3 +62,9 @@ def test_the_library_that_comes_with_the_program_fits_the_default_oracle():
     assert path is not None
     assert labelled_by(path.parent) == LabelledBy.of(oracle)
     assert read_library(path).grid == oracle.grid
+
+
+def test_the_defaults_of_a_pretraining_are_those_of_the_models_that_come_with_the_program():
+    path = Path(weights.__file__).parent / "carbon" / "pretraining.json"
+    shipped = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    assert PretrainingSettings().model_dump(mode="json") == shipped
