@@ -41,7 +41,8 @@ def test_the_rest_is_cut_off(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [ONE + b"\n" + TWO + TWO, ONE + TWO.replace(b"2", b"12", 1) + ONE + TWO, ONE + b"x" + TWO + ONE]
+    "content",
+    [ONE + b"\n" + TWO + TWO, ONE + TWO.replace(b"2", b"12", 1) + ONE + TWO, ONE + b"x" + TWO + ONE],
 )
 def test_damage_before_complete_frames_is_refused_and_nothing_is_cut(tmp_path, content):
     path = tmp_path / "a.extxyz"
