@@ -18,12 +18,12 @@ from nearedge.driving import (
 )
 from nearedge.interruption import GO_ON, Interruption, interruptible
 from nearedge.preflight import Checked, check
-from nearedge.rundir import RunDir, only_driver
+from nearedge.rundir import MLFLOW_FILE, RunDir, mlflow_uri_of_run, only_driver
 from nearedge.site import warning_about
 from nearedge.trackings import send_left_over
 from nearedge_agents.champions import CHAMPIONS
 from nearedge_db import driver
-from nearedge_db.database import Database, url_of_run
+from nearedge_db.database import DATABASE_FILE, Database, url_of_run
 from nearedge_db.errors import UserError, one_line
 from nearedge_db.hashing import content_hash
 from nearedge_db.keepalive import KeepAlive
@@ -67,7 +67,7 @@ def _run_checked(checked: Checked, console: Console) -> int:
     database = Database.open(config.database or url_of_run(config.run_dir))
     try:
         campaign, has_more_to_do = open_campaign(database, checked)
-        tracking_uri = config.mlflow or f"sqlite:///{config.run_dir.absolute() / 'mlflow.db'}"
+        tracking_uri = config.mlflow or mlflow_uri_of_run(config.run_dir)
         RunDir(config.run_dir).write(config.name, config.database, config.mlflow)
         if checked.mlflow_down is not None:
             console.print(
@@ -317,6 +317,6 @@ def _leave_results(database: Database, config: CampaignConfig, console: Console)
         export_best(database, config.name, 20, folder / "best.extxyz")
     else:
         console.print("no guided structure was labelled: there are no best structures to write")
-    for name in ("report.html", "best.extxyz", "nearedge.db", "mlflow.db"):
+    for name in ("report.html", "best.extxyz", DATABASE_FILE, MLFLOW_FILE):
         if (folder / name).exists():
             console.print(f"  {folder / name}")

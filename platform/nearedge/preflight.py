@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from nearedge.acquisition import make_policy
 from nearedge.config import ALIGNMENT_WINDOW_END_EV, MODEL_KINDS, CampaignConfig, TargetConfig
 from nearedge.rayaddress import check_listens
-from nearedge.rundir import MLFLOW_FILE, RunDir
+from nearedge.rundir import RunDir, mlflow_uri_of_run
 from nearedge.site import name_of_address, ray_address
 from nearedge.starting import Start, choose_start
 from nearedge_agents.kinds import make_kind
@@ -85,7 +85,7 @@ def check(config: CampaignConfig) -> Checked:
     mlflow_down = None if config.mlflow is None else _check_server(config.mlflow, config.run_dir)
     check_writable(config.run_dir)  # late: bad input leaves no directory behind
     if config.mlflow is None:
-        check_store(f"sqlite:///{config.run_dir.absolute() / MLFLOW_FILE}")
+        check_store(mlflow_uri_of_run(config.run_dir))
     return Checked(config, absorber, usable, target, oracle, starting, start, mlflow_down)
 
 

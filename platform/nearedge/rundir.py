@@ -18,6 +18,11 @@ RECORD_FILE = "campaign.json"
 MLFLOW_FILE = "mlflow.db"
 
 
+def mlflow_uri_of_run(run_dir: Path) -> str:
+    """Tracking URI of the MLflow store inside a run directory."""
+    return f"sqlite:///{run_dir.absolute() / MLFLOW_FILE}"
+
+
 @dataclass(frozen=True)
 class RunDir:
     """A run directory, read through ``campaign.json`` where the campaign wrote one.
@@ -75,8 +80,10 @@ class RunDir:
 
     def check_database(self, database: str | None) -> None:
         """Raises UserError when the campaign here keeps its state in another database: it would begin anew there."""
-        if not self.exists or "database" not in self.record or self.record["database"] == database:
+        if not self.exists or "database" not in self.record:
             return
+        if _shown(self.record["database"]) == _shown(database):
+            return  # a password may change
         raise UserError(
             "the campaign in this run directory has another database",
             got=f"{_shown(database)}, it has {_shown(self.record['database'])}",
@@ -92,7 +99,7 @@ class RunDir:
     @property
     def mlflow_uri(self) -> str:
         """MLflow tracking URI. Raises UserError when there is no campaign here."""
-        return self.record.get("mlflow") or f"sqlite:///{(self.path / MLFLOW_FILE).absolute()}"
+        return self.record.get("mlflow") or mlflow_uri_of_run(self.path)
 
     @property
     def campaign_name(self) -> str:

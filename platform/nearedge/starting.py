@@ -24,9 +24,8 @@ REFINING: dict[str, dict[str, Any]] = {
 }
 """Settings of the retraining of models that a campaign started from, unless the campaign's own say otherwise.
 
-They know far more structures than the campaign has: many or large steps make them forget. With 83 frames of a campaign
-the shipped surrogate's error per atom fell by 3 % on the campaign's next labels and rose by a quarter on networks of
-its pretraining; with the usual settings by 9 %, and by 86 %. The intervals are calibrated anew either way."""
+They know far more structures than the campaign has: many or large steps make them forget. The intervals are
+calibrated anew either way."""
 
 
 @dataclass(frozen=True)

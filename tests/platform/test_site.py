@@ -85,6 +85,7 @@ def test_a_campaign_is_not_begun_anew_in_another_database(tmp_path):
     run.path.mkdir()
     run.write("film", "postgresql+psycopg://me:secret@host/name")
     run.check_database("postgresql+psycopg://me:secret@host/name")
+    run.check_database("postgresql+psycopg://me:another@host/name")  # passwords change
     with pytest.raises(
         UserError, match="has another database; got the SQLite file in it, it has postgresql"
     ) as told:

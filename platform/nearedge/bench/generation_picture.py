@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from nearedge.bench import limits
 from nearedge.bench.base import BenchResult
 from nearedge.report.style import COORDINATION_COLOURS, GUIDED, SEED, UNGUIDED
-
-_RADII = (np.arange(120) + 0.5) * 0.05
+from nearedge_services.structures.agreement import RADII_A
 
 
 def draw(result: BenchResult, path: Path) -> None:
@@ -38,7 +38,7 @@ def _draw_g_r(axis: Any, points: list[dict[str, Any]]) -> None:
         ):
             if name in curves:
                 axis.plot(
-                    _RADII,
+                    RADII_A,
                     np.asarray(curves[name]) + 3.5 * number,
                     style,
                     color=colour,
@@ -86,7 +86,7 @@ def _draw_energies(axis: Any, points: list[dict[str, Any]]) -> None:
                 color=colour,
                 label=f"{name}, {atoms} atoms, {same[0]['judge']}",
             )
-    for limit in (0.05, 0.3):
+    for limit in (limits.REFINED_ENERGY_EV, limits.RAW_ENERGY_EV):
         axis.axhline(limit, color=SEED, lw=1, ls="--")
     axis.set(
         xlabel="density (g/cm³)",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from nearedge.bench import limits
 from nearedge.bench.base import Row
 from nearedge_services.structures.agreement import (
     CurveAgreement,
@@ -23,11 +24,6 @@ from nearedge_services.structures.coordination import shortest_contact
 from nearedge_services.structures.rings import ring_shares
 
 LIMIT_CONTACT_A = 1.15
-LIMIT_VALID_SHARE = 0.995
-LIMIT_G_R_RATIO = 1.5
-LIMIT_SHARE_POINTS = 6.0
-LIMIT_RAW_ENERGY = 0.3
-LIMIT_REFINED_ENERGY = 0.05
 
 RINGS = (3, 4, 5, 6, 7, 8)
 _CURVE_POINTS = 120
@@ -137,7 +133,7 @@ def contact_row(points: Sequence[Point]) -> Row:
     return Row.at_least(
         f"raw structures without a contact below {LIMIT_CONTACT_A} Å, {valid} of {total} (baseline: lower 95 % limit)",
         valid / total,
-        LIMIT_VALID_SHARE,
+        limits.VALID_SHARE,
         "share",
         low,
     )
@@ -163,28 +159,28 @@ def _group_rows(group: Sequence[Point], words: str) -> list[Row]:
         Row.at_most(
             f"{words}: g(r), generated–reference over reference–reference ({where_ratio})",
             ratio,
-            LIMIT_G_R_RATIO,
+            limits.G_R_RATIO,
             "×",
             1.0,
         ),
         Row.at_most(
             f"{words}: two-, three-, four-fold shares off by ({where_points}; baseline: standard error)",
             points,
-            LIMIT_SHARE_POINTS,
+            limits.SHARE_POINTS,
             "points",
             float(np.median(errors)),
         ),
         Row.at_most(
             f"{words}: median energy above the reference, raw, {judge} ({where_raw})",
             raw,
-            LIMIT_RAW_ENERGY,
+            limits.RAW_ENERGY_EV,
             "eV/atom",
             scatter,
         ),
         Row.at_most(
             f"{words}: the same refined ({where_refined}; baselines: scatter of references)",
             refined,
-            LIMIT_REFINED_ENERGY,
+            limits.REFINED_ENERGY_EV,
             "eV/atom",
             scatter,
         ),

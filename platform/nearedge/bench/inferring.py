@@ -20,20 +20,20 @@ from nearedge_services.inference.posterior import (
 )
 from nearedge_services.inference.tuning import tuned
 from nearedge_services.structures.extxyz import labelled, read_structures
+from nearedge_services.weights import LIBRARY_FILE
 
 LIMIT_DENSITY_G_CM3 = 0.15
 LIMIT_SHARE_POINTS = 8.0
 
 
-LIBRARY = "library.npz"
 NETWORKS = "networks.extxyz"
 
 
 def known_library(prior_folder: Path) -> tuple[Library, str] | None:
     """The labelled networks the models were made from, and their file; None where they are not near the prior."""
     for place in near(prior_folder):
-        if (place / LIBRARY).is_file():
-            return read_library(place / LIBRARY), str(place / LIBRARY)
+        if (place / LIBRARY_FILE).is_file():
+            return read_library(place / LIBRARY_FILE), str(place / LIBRARY_FILE)
         if (place / NETWORKS).is_file():
             frames = [atoms for atoms in read_structures(place / NETWORKS) if labelled(atoms)]
             if frames:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from nearedge.bench import limits
 from nearedge.bench.base import BenchResult
 from nearedge.report.style import ACCENT, COORDINATION_COLOURS, GUIDED, SEED, UNGUIDED
-
-_RADII = (np.arange(120) + 0.5) * 0.05
+from nearedge_services.structures.agreement import RADII_A
 
 
 def draw(result: BenchResult, path: Path) -> None:
@@ -41,7 +41,7 @@ def _draw_g_r(axis: Any, points: list[dict[str, Any]]) -> None:
                 curve = np.asarray(point["g_r"][name]) + 4.0 * number
                 highest = max(highest, float(curve.max()))
                 label = {"rested": "reference, refined", "random": "random starts refined"}.get(name, name)
-                axis.plot(_RADII, curve, style, color=colour, lw=width, label=None if number else label)
+                axis.plot(RADII_A, curve, style, color=colour, lw=width, label=None if number else label)
         mark = " (left out)" if point["left_out"] else ""
         axis.text(4.6, 1.6 + 4.0 * number, f"{point['density_g_cm3']:g} g/cm³{mark}", fontsize=8)
     axis.set(xlabel="r (Å)", ylabel="g(r), shifted", xlim=(1.2, 6.0), ylim=(-0.2, highest + 2.5))
@@ -77,7 +77,7 @@ def _draw_energies(axis: Any, points: list[dict[str, Any]]) -> None:
     for name, colour, label in (("raw", UNGUIDED, "raw"), ("refined", GUIDED, "both refined")):
         values = [point["above_ev_per_atom"][name] for point in points]
         axis.plot(densities, values, "o-", color=colour, label=label)
-    for limit in (0.05, 0.3):
+    for limit in (limits.REFINED_ENERGY_EV, limits.RAW_ENERGY_EV):
         axis.axhline(limit, color=SEED, lw=1, ls="--")
     axis.set(
         xlabel="density (g/cm³)",

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 
+from nearedge.bench import limits
 from nearedge.bench.base import Row
 from nearedge_services.structures.agreement import (
     CurveAgreement,
@@ -24,11 +25,6 @@ from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.coordination import coordination_numbers, shortest_contact
 from nearedge_services.structures.validity import CONTACT_FACTOR, is_valid
 
-LIMIT_VALID_SHARE = 0.995
-LIMIT_G_R_RATIO = 1.5
-LIMIT_SHARE_POINTS = 6.0
-LIMIT_RAW_ENERGY = 0.3
-LIMIT_REFINED_ENERGY = 0.05
 UNTAUGHT_LOSS = 3.0
 """Of a prior that takes nothing off: one for each direction."""
 
@@ -167,7 +163,7 @@ def _contact_row(points: Sequence[MaterialPoint], unit: str) -> Row:
         f"raw structures without a contact below {contact_limit_a(unit):.2f} Å, {valid} of {total} "
         "(baseline: lower 95 % limit)",
         valid / total,
-        LIMIT_VALID_SHARE,
+        limits.VALID_SHARE,
         "share",
         low,
     )
@@ -198,28 +194,28 @@ def _group_rows(group: Sequence[MaterialPoint], words: str) -> list[Row]:
             "g(r), generated–reference over reference–reference ({where}; baseline: random starts refined)",
             lambda point: point.ratio("refined"),
             lambda point: point.ratio("random"),
-            limit=LIMIT_G_R_RATIO,
+            limit=limits.G_R_RATIO,
             unit="×",
         ),
         row(
             "three-, four-, five-fold shares off by ({where}; baseline: random starts refined)",
             lambda point: point.off("refined"),
             lambda point: point.off("random"),
-            limit=LIMIT_SHARE_POINTS,
+            limit=limits.SHARE_POINTS,
             unit="points",
         ),
         row(
             "median energy above the reference, raw ({where}; baseline: scatter of references)",
             lambda point: point.above("raw"),
             lambda point: float(np.std(point.energies["reference"])),
-            limit=LIMIT_RAW_ENERGY,
+            limit=limits.RAW_ENERGY_EV,
             unit="eV/atom",
         ),
         row(
             "the same, both refined ({where}; baseline: scatter of references)",
             lambda point: point.above("refined"),
             lambda point: float(np.std(point.energies["rested"])),
-            limit=LIMIT_REFINED_ENERGY,
+            limit=limits.REFINED_ENERGY_EV,
             unit="eV/atom",
         ),
     ]

@@ -14,10 +14,11 @@ from nearedge_services.structures.agreement import binomial_interval
 from nearedge_services.structures.compact import read_networks
 from nearedge_services.structures.extxyz import read_structures
 from nearedge_services.structures.matching import MATCH_TOLERANCE_A, Networks, lattice_operations
+from nearedge_services.weights import TRAINING_NETWORKS_FILE
 
 LIMIT_SHARE = 0.01
 
-FILES = ("training_networks.npz", "networks.npz", "networks.extxyz")
+FILES = (TRAINING_NETWORKS_FILE, "networks.npz", "networks.extxyz")
 """Where the training networks are looked for, in the prior's folder and up to two folders above."""
 
 _CONTROLS = 8

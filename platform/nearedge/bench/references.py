@@ -18,9 +18,6 @@ from nearedge_services.structures.extxyz import labelled, read_structures, write
 SAME_DENSITY_G_CM3 = 0.03
 """Networks this close in density are of one density."""
 
-PACKAGED = Path(__file__).parent / "carbon_references.extxyz"
-"""Reference networks that come with the program, made by `References` with the shipped potential."""
-
 _TOGETHER_ATOMS = 256
 
 
@@ -38,7 +35,7 @@ class References:
 
     With ``--reference`` they all come from that file. Otherwise they are melt-quenched with the models'
     potential from seeds of their own, so no training has seen them, and kept in the output folder: a second
-    run finds them there. Those in the package count where they were made with the same potential.
+    run finds them there.
     """
 
     def __init__(self, workshop: Workshop, quench_settings: QuenchSettings) -> None:
@@ -52,8 +49,7 @@ class References:
         if self.given is not None:
             self.known = read_structures(self.given)
         else:
-            for path in (self.kept, PACKAGED):
-                self.known += read_structures(path) if path.is_file() else []
+            self.known = read_structures(self.kept) if self.kept.is_file() else []
 
     @property
     def source(self) -> str:

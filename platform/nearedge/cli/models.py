@@ -145,13 +145,15 @@ def _registry(run_dir: Path | None, tracking_uri: str | None) -> "Iterator[Model
 
     Raises UserError unless exactly one of them does and the store exists, and when the store cannot be used.
     """
+    from nearedge.rundir import mlflow_uri_of_run
+
     if (run_dir is None) == (tracking_uri is None):
         raise UserError(
             "the registry is not named",
             got="both --dir and --tracking-uri" if run_dir else "neither --dir nor --tracking-uri",
             fix="give one of them",
         )
-    uri = tracking_uri or f"{_SQLITE}{(run_dir or Path()).absolute() / 'mlflow.db'}"
+    uri = tracking_uri or mlflow_uri_of_run(run_dir or Path())
     if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).is_file():
         raise UserError(
             "there is no model registry here",

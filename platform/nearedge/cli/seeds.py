@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from nearedge_services.structures.composition import Composition
 
 
+QUENCH_STEPS = 800
+"""As `MeltQuenchSettings` has it; structures of before do not say theirs."""
+
+
 def seeds(
     *,
     composition: Annotated[str, typer.Option(help="Atoms in the cell, such as C64 or Si32C32.")],
@@ -29,7 +33,7 @@ def seeds(
     quench_steps: Annotated[
         int,
         typer.Option(min=1, help="Steps of 1 fs of the quench: more of them make networks lower in energy."),
-    ] = 800,
+    ] = QUENCH_STEPS,
     labels: Annotated[
         bool, typer.Option("--label/--no-label", help="Relax and label with the oracle.")
     ] = True,
@@ -134,7 +138,7 @@ def _made_already(output: Path) -> set[tuple]:
             atoms.numbers,
             atoms.info["density_g_cm3"],
             atoms.info.get("oracle_settings"),
-            atoms.info.get("quench_steps", 800),
+            atoms.info.get("quench_steps", QUENCH_STEPS),
         )
         for atoms in frames
         if _is_seed(atoms)

@@ -19,13 +19,12 @@ from nearedge_services.pretraining.trainings import KINDS, seen, split, train_ki
 from nearedge_services.structures.compact import write_networks
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.extxyz import write_structures
+from nearedge_services.weights import LIBRARY_FILE, TRAINING_NETWORKS_FILE
 from nearedge_services.weights.labels import PRETRAINING_FILE, LabelledBy
 
 SETTINGS_FILE = "settings.json"
 RECORD_FILE = PRETRAINING_FILE
 NETWORKS_FILE = "networks.extxyz"
-TRAINING_NETWORKS_FILE = "training_networks.npz"
-LIBRARY_FILE = "library.npz"
 
 
 def pretrain(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> dict[str, Any]:

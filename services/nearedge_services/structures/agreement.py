@@ -56,9 +56,15 @@ def _variance(curves: Array) -> float | None:
     return float(curves.var(axis=0, ddof=1).mean()) if len(curves) > 1 else None
 
 
+_R_MAX_A, _BINS = 6.0, 120
+
+RADII_A: Array = (np.arange(_BINS) + 0.5) * _R_MAX_A / _BINS
+"""Bin centres (120,) of `radial_curves`, Å."""
+
+
 def radial_curves(structures: Sequence[Atoms]) -> Array:
-    """g(r) of every structure up to 6 Å (120 bins, smeared by 0.05 Å), shape (n, 120)."""
-    return np.array([radial_distribution([atoms])[1] for atoms in structures])
+    """g(r) of every structure at `RADII_A`, smeared by 0.05 Å, shape (n, 120)."""
+    return np.array([radial_distribution([atoms], _R_MAX_A, _BINS)[1] for atoms in structures])
 
 
 def coordination_shares(structures: Sequence[Atoms], folds: Sequence[int] = (2, 3, 4)) -> Array:

@@ -6,6 +6,9 @@ from pathlib import Path
 from nearedge_services.networks.weights import CONFIG_FILE
 
 LIBRARY_FILE = "library.npz"
+"""Beside the models of a material: the networks they learnt from as a library of spectra."""
+TRAINING_NETWORKS_FILE = "training_networks.npz"
+"""Beside the models of a material: the networks that the prior learnt from."""
 
 ROOT = Path(__file__).parent
 
