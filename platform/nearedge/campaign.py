@@ -62,9 +62,10 @@ def run_campaign(config: CampaignConfig) -> int:
 
 def _run_checked(checked: Checked, console: Console) -> int:
     config = checked.config
+    RunDir(config.run_dir).check_owner(config.name)
     RunDir(config.run_dir).check_database(config.database)
-    _tell_run_dir(config.run_dir, console)
     database = Database.open(config.database or url_of_run(config.run_dir))
+    _tell_run_dir(config.run_dir, console)
     try:
         campaign, has_more_to_do = open_campaign(database, checked)
         tracking_uri = config.mlflow or mlflow_uri_of_run(config.run_dir)

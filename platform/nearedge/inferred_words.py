@@ -33,8 +33,9 @@ def verdict(inferred: Inferred, recovered: dict[str, Recovered]) -> str:
         return "In density and coordination the best structures agree with what the spectrum alone says."
     return (
         "The best structures disagree with what the spectrum alone says: "
-        f"{'; '.join(_difference(name, inferred, recovered) for name in outside)}. A small distance does not make them "
-        "right, for strained networks can be bent to a spectrum: where they disagree, do not take theirs for measured."
+        f"{'; '.join(_difference(name, inferred, recovered) for name in outside)}. Their distance alone does not make "
+        "them right, for strained networks can be bent to a spectrum: where they disagree, do not take theirs for "
+        "measured."
     )
 
 

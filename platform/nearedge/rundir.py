@@ -78,6 +78,16 @@ class RunDir:
             raise UserError("the campaign's record is damaged", got=f"{path}: no mapping", fix="mend it")
         return record
 
+    def check_owner(self, name: str) -> None:
+        """Raises UserError when another campaign's results and models are here: they would be overwritten."""
+        owner = self.record.get("name") if self.exists else None
+        if owner not in {None, name}:
+            raise UserError(
+                "this run directory belongs to another campaign",
+                got=f"{self.path} of {owner!r}, not {name!r}",
+                fix="choose another --dir, or the name as it was",
+            )
+
     def check_database(self, database: str | None) -> None:
         """Raises UserError when the campaign here keeps its state in another database: it would begin anew there."""
         if not self.exists or "database" not in self.record:

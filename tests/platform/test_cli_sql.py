@@ -56,6 +56,17 @@ def test_table_is_not_folded_in_a_pipe(run_dir):
     assert "1 row" in result.stdout
 
 
+def test_a_wide_table_in_a_pipe_shows_every_value(run_dir):
+    names = ", ".join(f"hash AS column_{k}" for k in range(30))
+    told = invoke("sql", f"SELECT {names} FROM structures", "--dir", run_dir).stdout
+    header, values = [
+        line.split() for line in told.splitlines() if "column_0" in line or len(line.split()) == 30
+    ]
+    assert header == [f"column_{k}" for k in range(30)]
+    assert len(set(values)) == 1
+    assert "…" not in told
+
+
 def test_limit(run_dir):
     query = "SELECT 1 AS x UNION ALL SELECT 2"
     result = invoke("sql", query, "--dir", run_dir, "--format", "csv", "--limit", 1)

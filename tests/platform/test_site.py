@@ -79,6 +79,16 @@ def test_the_address_of_a_dashboard_takes_no_drivers(monkeypatch):
         site.ray_address(None)
 
 
+def test_a_run_directory_belongs_to_one_campaign(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.check_owner("film")  # there is nothing yet
+    run.path.mkdir()
+    run.write("film")
+    RunDir(run.path).check_owner("film")
+    with pytest.raises(UserError, match=r"belongs to another campaign; got .* of 'film', not 'other'"):
+        RunDir(run.path).check_owner("other")
+
+
 def test_a_campaign_is_not_begun_anew_in_another_database(tmp_path):
     run = RunDir(tmp_path / "run")
     run.check_database("postgresql+psycopg://me@host/name")  # there is no campaign yet

@@ -1,6 +1,7 @@
 """``nearedge sql``: read-only SQL on the database of a campaign."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -81,6 +82,9 @@ def _write_json(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None
     typer.echo(json.dumps(records, indent=2))
 
 
+_PIPE_WIDTH = 100_000
+
+
 def _write_table(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
     from rich import box
     from rich.console import Console
@@ -90,8 +94,8 @@ def _write_table(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> Non
     for row in rows:
         table.add_row(*[_cell(plain(value)) for value in row])
     # A pipe has no width: the table then takes what it needs instead of folding at 80 columns.
-    console = Console(markup=False, highlight=False)
-    console.print(table, width=None if console.is_terminal else 10_000, crop=False)
+    console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console.print(table)
     console.print(f"{table.row_count} rows")
 
 

@@ -4,6 +4,7 @@ import statistics
 from dataclasses import dataclass, field
 
 import numpy as np
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nearedge.chance import seed_for, stratified
@@ -13,8 +14,10 @@ from nearedge.gate import EnergyReference
 from nearedge.preflight import MIN_STARTING_STRUCTURES, alignment_window, group_of
 from nearedge_agents.pool import Done, Work
 from nearedge_agents.targets import store_target
+from nearedge_db.errors import one_line
 from nearedge_db.hashing import task_identity
 from nearedge_db.ledger import Task
+from nearedge_db.schema import TaskRow
 from nearedge_db.states import LabelRole, StructureOrigin, TaskKind, TaskState
 from nearedge_db.store import (
     add_event,
@@ -179,10 +182,20 @@ class Seeding:
             raise CampaignFailedError(
                 f"only {len(seeds)} starting structures could be labelled ({failed} failed)"
                 + ("" if held_out else " and none of those held out")
-                + ": see `labels_ledger`"
+                + self._cause()
             )
         self._learn(seeds, self._fix_target())
         self.complete = True
+
+    def _cause(self) -> str:
+        """Why one of them failed, for all."""
+        with self.context.database.session() as session:
+            errors = session.scalars(
+                select(TaskRow.last_error).where(
+                    TaskRow.id.in_(self._tasks), TaskRow.state == TaskState.QUARANTINED
+                )
+            ).all()
+        return f"; {one_line(errors[0] or '')}" if errors else ""
 
     def _fix_target(self) -> Target:
         """Align the target if asked to, and give the starting structures their distances."""
