@@ -106,7 +106,7 @@ def test_batches_without_a_candidate_count_only_in_a_row(make_world):
 
 def test_starting_structures_that_failed_for_good_are_tried_again(world):
     world.fails = lambda task: "no licence" if task.kind == TaskKind.SEED else None
-    with pytest.raises(CampaignFailedError, match="only 0 starting structures.*no licence"):
+    with pytest.raises(CampaignFailedError, match=r"only 0 starting structures.*no licence"):
         run(world)
     world.fails = lambda task: None
     _, (_, finished) = run(world)
