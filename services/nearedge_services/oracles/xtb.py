@@ -1,9 +1,9 @@
 """The embedded oracle: extended tight binding (GFN1-xTB, GFN2-xTB) through tblite, at the Γ point.
 
-Energy, forces and the XANES of all atoms come from one self-consistent run. Methods: S. Grimme et al., J.
-Chem. Theory Comput. 13, 1989 (2017); C. Bannwarth et al., ibid. 15, 1652 (2019). Use cells of 32 atoms or
-more: one k-point gives a smooth spectrum only where the cell has many orbitals. The basis is minimal: nothing
-    above about 25 eV is meaningful.
+Energy, forces and the XANES of all atoms come from one self-consistent run (with `core_hole: z+1` the spectra
+take one more for every atom). Methods: S. Grimme et al., J. Chem. Theory Comput. 13, 1989 (2017); C. Bannwarth
+et al., ibid. 15, 1652 (2019). Use cells of 32 atoms or more: one k-point gives a smooth spectrum only where the
+cell has many orbitals. The basis is minimal: nothing above about 25 eV is meaningful.
 """
 
 import time
@@ -21,6 +21,7 @@ from nearedge_db.hashing import settings_hash
 from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleCrash, OracleError
 from nearedge_services.oracles.fast_blas import prepare_blas
+from nearedge_services.oracles.xtb_core_hole import z_plus_one
 from nearedge_services.oracles.xtb_xanes import Orbitals, xanes
 from nearedge_services.spectra.grid import EnergyGrid
 
@@ -56,6 +57,9 @@ class XtbSettings(BaseModel):
     """Last energy of the spectra, eV."""
     step_ev: float = Field(default=0.25, gt=0)
     """Distance of the energies, eV."""
+    core_hole: Literal["initial-state", "z+1"] = "initial-state"
+    """Spectra of the ground state, or with the absorber replaced by the next element: one more self-consistent
+    run for every atom. Energy and forces are those of the ground state either way."""
 
 
 class XtbOracle:
@@ -78,20 +82,26 @@ class XtbOracle:
     @property
     def settings_hash(self) -> str:
         """Hex digest over name, recipe and settings."""
-        return settings_hash(self.name, {"recipe": RECIPE, **self.settings.model_dump(mode="json")})
+        values = self.settings.model_dump(mode="json")
+        if self.settings.core_hole == "initial-state":
+            del values["core_hole"]  # a later setting: labels from before it keep their hash
+        return settings_hash(self.name, {"recipe": RECIPE, **values})
 
     def check_elements(self, numbers: npt.ArrayLike) -> None:
-        """Raise UserError for an element beyond radon, which xTB has no parameters for.
+        """Raise UserError for an element beyond radon, which xTB has no parameters for, nor for radon's next.
 
         Hydrogen is allowed; it has no p functions in GFN1, so its rows of the XANES are zero.
         """
-        unknown = sorted({int(z) for z in np.atleast_1d(numbers) if not 1 <= z <= _HEAVIEST})
+        last = _HEAVIEST - (self.settings.core_hole == "z+1")
+        unknown = sorted({int(z) for z in np.atleast_1d(numbers) if not 1 <= z <= last})
         if unknown:
             names = ", ".join(
                 chemical_symbols[z] if 0 < z < len(chemical_symbols) else str(z) for z in unknown
             )
             raise UserError(
-                "xTB has no parameters for an element", got=names, fix="use elements from H to Rn"
+                "xTB has no parameters for an element",
+                got=names,
+                fix=f"use elements from H to {chemical_symbols[last]}",
             )
 
     def label(self, atoms: Atoms) -> Label:
@@ -159,6 +169,12 @@ class XtbCalculator(Calculator):
         orbitals = _orbitals(self._tblite, self._result)
         kt_ev = settings.electronic_temperature_k * units.kB
         spectra, mu = xanes(orbitals, kt_ev, settings.sigma_ev, grid.energies)
+        hole: dict[str, Any] = {}
+        if settings.core_hole == "z+1":
+            spectra, shifts = z_plus_one(
+                self.atoms, orbitals, self._excited, kt_ev, settings.sigma_ev, grid.energies
+            )
+            hole = {"core_hole": "z+1", "alignment_ev": shifts.round(4).tolist()}
         above = orbitals.energies_ev[orbitals.energies_ev > mu]
         below = orbitals.energies_ev[orbitals.energies_ev <= mu]
         label = Label(
@@ -167,7 +183,12 @@ class XtbCalculator(Calculator):
             xanes=spectra,
             energies_ev=grid.energies.copy(),
             seconds=self._seconds + time.perf_counter() - started,
-            details={"fermi_ev": mu, "gap_ev": float(above.min() - below.max()), "blas": prepare_blas()},
+            details={
+                "fermi_ev": mu,
+                "gap_ev": float(above.min() - below.max()),
+                "blas": prepare_blas(),
+                **hole,
+            },
         )
         return check_label(label)
 
@@ -185,9 +206,7 @@ class XtbCalculator(Calculator):
         return self._result
 
     def _converge(self, atoms: Atoms) -> "Result":
-        """Start from the previous density; failing that, from scratch; failing that, with a cautious
-        mixer.
-        """
+        """Start from the previous density; failing that, from scratch."""
         from tblite.exceptions import TBLiteRuntimeError
 
         if self._tblite is not None and self._result is not None:
@@ -196,39 +215,56 @@ class XtbCalculator(Calculator):
                 return self._tblite.singlepoint(self._result)
             except TBLiteRuntimeError:
                 self._result = None  # the density of the step before may mislead: begin afresh
-        self._tblite = self._new(atoms)
+        self._tblite, result = _from_scratch(self.oracle.settings, atoms)
+        return result
+
+    def _excited(self, atoms: Atoms) -> Orbitals:
+        """Orbitals of a cell with one absorber replaced. Raises as `XtbOracle.label`."""
+        from tblite.exceptions import TBLiteRuntimeError, TBLiteValueError
+
         try:
-            return self._tblite.singlepoint()
-        except TBLiteRuntimeError as error:
-            if not _is_unconverged(str(error)):
-                raise
-        self._tblite = self._new(atoms)
-        self._tblite.set("mixer-damping", _SAFE_DAMPING)
-        return self._tblite.singlepoint()
+            return _orbitals(*_from_scratch(self.oracle.settings, atoms))
+        except (TBLiteRuntimeError, TBLiteValueError) as error:
+            raise _translated(f"with a core hole: {error}") from error
 
-    def _new(self, atoms: Atoms) -> "Tblite":
-        from tblite.interface import Calculator as Tblite
 
-        settings = self.oracle.settings
-        tblite = Tblite(
-            settings.method,
-            atoms.numbers,
-            atoms.positions / units.Bohr,
-            charge=0,
-            uhf=0,
-            lattice=atoms.cell.array / units.Bohr,
-            periodic=np.array([True, True, True]),
-        )
-        values: dict[str, Any] = {
-            "verbosity": 0,
-            "save-integrals": 1,
-            "accuracy": settings.accuracy,
-            "max-iter": settings.max_iterations,
-            "temperature": settings.electronic_temperature_k * units.kB / units.Hartree,
-        }
-        for key, value in values.items():
-            tblite.set(key, value)
-        return tblite
+def _from_scratch(settings: XtbSettings, atoms: Atoms) -> "tuple[Tblite, Result]":
+    """A converged neutral cell; where it does not converge, with a cautious mixer. tblite's errors pass."""
+    from tblite.exceptions import TBLiteRuntimeError
+
+    tblite = _new(settings, atoms)
+    try:
+        return tblite, tblite.singlepoint()
+    except TBLiteRuntimeError as error:
+        if not _is_unconverged(str(error)):
+            raise
+    tblite = _new(settings, atoms)
+    tblite.set("mixer-damping", _SAFE_DAMPING)
+    return tblite, tblite.singlepoint()
+
+
+def _new(settings: XtbSettings, atoms: Atoms) -> "Tblite":
+    from tblite.interface import Calculator as Tblite
+
+    tblite = Tblite(
+        settings.method,
+        atoms.numbers,
+        atoms.positions / units.Bohr,
+        charge=0,
+        uhf=0,
+        lattice=atoms.cell.array / units.Bohr,
+        periodic=np.array([True, True, True]),
+    )
+    values: dict[str, Any] = {
+        "verbosity": 0,
+        "save-integrals": 1,
+        "accuracy": settings.accuracy,
+        "max-iter": settings.max_iterations,
+        "temperature": settings.electronic_temperature_k * units.kB / units.Hartree,
+    }
+    for key, value in values.items():
+        tblite.set(key, value)
+    return tblite
 
 
 def _orbitals(tblite: "Tblite", result: "Result") -> Orbitals:

@@ -65,14 +65,25 @@ def chemical_potential(energies_ev: Array, n_electrons: float, kt_ev: float) -> 
     return float(brentq(excess, energies_ev[0] - 50 * kt_ev, energies_ev[-1] + 50 * kt_ev, xtol=1e-10))
 
 
-def p_weights(orbitals: Orbitals, columns: npt.NDArray[np.bool_]) -> Array:
-    """Löwdin weight of each atom's p functions in the chosen orbitals, shape (N, number of columns)."""
+def lowdin(orbitals: Orbitals) -> Array:
+    """S^1/2 C, shape (M, M): a column for each orbital in orthogonal basis functions."""
     values, vectors = np.linalg.eigh(orbitals.overlap)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    lowdin = root[orbitals.is_p] @ orbitals.coefficients[:, columns]
+    return root @ orbitals.coefficients
+
+
+def p_weights(orbitals: Orbitals, columns: npt.NDArray[np.bool_]) -> Array:
+    """Löwdin weight of each atom's p functions in the chosen orbitals, shape (N, number of columns)."""
+    squares = lowdin(orbitals)[orbitals.is_p][:, columns] ** 2
     n_atoms = int(orbitals.atom_of.max()) + 1
     belongs = (orbitals.atom_of[orbitals.is_p] == np.arange(n_atoms)[:, None]).astype(float)
-    return belongs @ lowdin**2
+    return belongs @ squares
+
+
+def onsite_energies(orbitals: Orbitals) -> Array:
+    """Mean diagonal element of the Hamiltonian over each atom's orthogonal basis functions, eV, shape (N,)."""
+    diagonal = lowdin(orbitals) ** 2 @ orbitals.energies_ev
+    return np.bincount(orbitals.atom_of, diagonal) / np.bincount(orbitals.atom_of)
 
 
 def xanes(orbitals: Orbitals, kt_ev: float, sigma_ev: float, energies_ev: Array) -> tuple[Array, float]:
@@ -83,10 +94,14 @@ def xanes(orbitals: Orbitals, kt_ev: float, sigma_ev: float, energies_ev: Array)
     basis (hydrogen) gets zeros.
     """
     mu = chemical_potential(orbitals.energies_ev, orbitals.n_electrons, kt_ev)
-    relative = orbitals.energies_ev - mu
-    emptiness = np.exp(log_expit(relative / kt_ev))
-    chosen = (emptiness > _NEGLIGIBLE) & (relative < energies_ev[-1] + 8 * sigma_ev)
+    return broadened(orbitals, mu, kt_ev, sigma_ev, energies_ev + mu), mu
+
+
+def broadened(orbitals: Orbitals, mu_ev: float, kt_ev: float, sigma_ev: float, energies_ev: Array) -> Array:
+    """Spectra (N, G) in 1/eV on ``energies_ev`` (G,) of the orbitals' own axis, filled up to ``mu_ev``."""
+    emptiness = np.exp(log_expit((orbitals.energies_ev - mu_ev) / kt_ev))
+    chosen = (emptiness > _NEGLIGIBLE) & (orbitals.energies_ev < energies_ev[-1] + 8 * sigma_ev)
     weights = p_weights(orbitals, chosen) * emptiness[chosen]
-    arguments = (energies_ev - relative[chosen, None]) / sigma_ev
+    arguments = (energies_ev - orbitals.energies_ev[chosen, None]) / sigma_ev
     peaks = np.exp(-0.5 * arguments**2) / (sigma_ev * np.sqrt(2 * np.pi))
-    return weights @ peaks, mu
+    return weights @ peaks
