@@ -17,6 +17,9 @@ from ray.exceptions import (
 
 from nearedge_agents.agent import Agent, Outcome
 
+START_UP_S = 60.0
+"""What a process that has not answered yet may take beside the limit of its work: it is still being started."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -31,12 +34,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished call. ``error`` is None on success; ``lost`` says that the actor died under the work."""
+    """A finished call. ``error`` is None on success; ``lost`` says that the actor died under the work.
+
+    ``actor`` is then its id: the ledger has it in the owner of the lease.
+    """
 
     work: Work
     value: Any = None
     error: Exception | None = None
     lost: bool = False
+    actor: str = ""
 
 
 @dataclass
@@ -57,6 +64,8 @@ class _Slot:
     ref: Any = None
     is_up: bool = False
     """Whether the process has answered since it was started: before, nobody knows when the work began."""
+    is_overdue: bool = False
+    """Whether the process was killed because the work took too long."""
 
     def busy_since(self, mark: float) -> float:
         """Seconds of work since the mark, for all anybody knows."""
@@ -74,6 +83,8 @@ class Pool:
     size: int
     options: dict[str, Any]
     args: tuple[Any, ...] = ()
+    limit_s: float | None = None
+    """Longest time of one piece of work; a process that takes longer is killed, and its work is lost."""
     _slots: list[_Slot] = field(default_factory=list, repr=False)
     _usage: Usage = field(default_factory=Usage, repr=False)
     _mark: float = field(default_factory=time.monotonic, repr=False)
@@ -107,6 +118,18 @@ class Pool:
         slot.work, slot.since = work, time.monotonic()
         slot.ref = slot.actor.perform.remote(work.method, *work.args)
 
+    def end_overdue(self) -> None:
+        """Kill the processes whose work has taken too long; it comes back as lost, and Ray starts them again."""
+        if self.limit_s is None:
+            return
+        for slot in self._slots:
+            if slot.work is None or slot.work.upkeep or slot.is_overdue:
+                continue
+            allowed = self.limit_s + (0.0 if slot.is_up else START_UP_S)
+            if time.monotonic() - slot.since > allowed:
+                slot.is_overdue = True
+                ray.kill(slot.actor, no_restart=False)
+
     def collect(self, ref: Any) -> Done:
         """Take the answer behind ``ref``, which must be ready, and free its actor."""
         slot = next(slot for slot in self._slots if slot.ref == ref)
@@ -116,6 +139,8 @@ class Pool:
         self._usage.busy += slot.busy_since(self._mark)
         was_up, slot.is_up = slot.is_up, True
         slot.work = slot.ref = None
+        was_overdue, slot.is_overdue = slot.is_overdue, False
+        actor = slot.actor._actor_id.hex()
         try:
             outcome: Outcome = ray.get(ref)
         except RayTaskError as error:
@@ -124,10 +149,15 @@ class Pool:
         except RayActorError as error:
             # One that cannot even be made will never work: Ray does not restart it, and neither may the caller.
             slot.is_up = False
-            return Done(work, error=error, lost=not error.actor_init_failed)
+            if was_overdue:
+                late = TimeoutError(
+                    f"ended after more than {self.limit_s:g} s, the limit of pool {self.name}"
+                )
+                return Done(work, error=late, lost=True, actor=actor)
+            return Done(work, error=error, lost=not error.actor_init_failed, actor=actor)
         except (NodeDiedError, OutOfMemoryError, WorkerCrashedError) as error:
             slot.is_up = False
-            return Done(work, error=error, lost=True)
+            return Done(work, error=error, lost=True, actor=actor)
         except RayError as error:
             # The answer did not make it here: an error that cannot be unpickled, for example.
             return Done(work, error=error)

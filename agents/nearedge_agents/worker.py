@@ -1,18 +1,18 @@
 """What the actors that work for the ledger share: lease, renew, write result and DONE in one transaction."""
 
-import os
-import socket
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import ray
 from sqlalchemy.orm import Session
 
 from nearedge_agents.agent import Agent
 from nearedge_db.database import Database
 from nearedge_db.keepalive import keep_alive
 from nearedge_db.ledger import Ledger, Task
+from nearedge_db.processes import life_of_this_process
 from nearedge_db.states import TaskState
 
 LEASE_S = 60.0
@@ -41,7 +41,7 @@ class LedgerWorker(Agent):
         super().__init__()
         self.database = Database(url)
         self.ledger = Ledger(self.database)
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.owner = life_of_this_process(_mark())
 
     def work(self, task_id: int) -> TaskReport:
         """Do one task. A task that somebody else has, or that is finished, is reported as it stands."""
@@ -74,3 +74,9 @@ class LedgerWorker(Agent):
     def _report(self, task_id: int, trouble: str | None = None) -> TaskReport:
         task = self.ledger.get(task_id)
         return TaskReport(task.id, task.state, task.last_error, trouble)
+
+
+def _mark() -> str:
+    """By what the pool knows this worker: the actor's id. Outside of Ray, something unique."""
+    actor = ray.get_runtime_context().get_actor_id() if ray.is_initialized() else None
+    return actor or uuid.uuid4().hex

@@ -1,8 +1,9 @@
 """The task ledger: expensive work with leases, so that nothing is lost and nothing is paid for twice.
 
 A worker takes a lease, renews it while it works, and writes its result and ``DONE`` in one transaction.
-A worker that dies stops renewing; its lease expires and another takes the task. ``owner`` must name one life
-of one worker (say, actor name and a random part): whoever holds the name holds the lease.
+A worker that dies stops renewing; its lease expires and another takes the task, at once where the owner is a
+process of the same machine (``processes.life_of_this_process``) that is no more. ``owner`` must name one life
+of one worker: whoever holds the name holds the lease.
 
 >>> ledger = Ledger(database)                                             # doctest: +SKIP
 >>> task = ledger.submit("label", identity, {"structure_id": 3}, campaign_id=1)   # doctest: +SKIP
@@ -22,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from .database import Database
 from .insert import get_or_insert
+from .processes import has_died_here
 from .schema import Campaign, TaskRow
 from .states import TaskKind, TaskState
 
@@ -127,23 +129,19 @@ class Ledger:
     ) -> Task | None:
         """Take the most urgent task that waits, or whose lease has expired; ``None`` when there is none.
 
-        Spends one attempt. A task whose last attempt expired is quarantined instead.
+        Where none waits, one whose owner has died on this machine. Spends one attempt. A task whose last attempt
+        was cut off so is quarantined instead.
         """
         wanted = _wanted(task_id, kinds, campaign_id)
 
         def work(session: Session) -> Task | None:
             now = self.database.now(session)
-            query = select(TaskRow).where(or_(TaskRow.state.in_(_READY), _expired(now)), *wanted)
-            query = query.order_by(TaskRow.priority.desc(), TaskRow.id).limit(1)
-            while (row := session.scalar(query.with_for_update(skip_locked=True))) is not None:
-                if row.state == TaskState.LEASED:
-                    _take_back(row, now)
-                if not row.state.is_finished():
-                    _give(row, owner, now, seconds)
-                    session.flush()
-                    return _detached(row)
-                session.flush()
-            return None
+            free = or_(TaskRow.state.in_(_READY), _expired(now))
+            task = _take_first(session, free, wanted, owner, now, seconds)
+            if task is None and (dead := _dead_owners(session, wanted)):
+                orphaned = and_(TaskRow.state == TaskState.LEASED, TaskRow.owner.in_(dead))
+                task = _take_first(session, orphaned, wanted, owner, now, seconds)
+            return task
 
         return self.database.run(work)
 
@@ -197,6 +195,21 @@ class Ledger:
                 return _get(session, task_id).state
             row.last_error = error
             _retry_or_quarantine(row, retryable, self.database.now(session))
+            return row.state
+
+        return self.database.run(work)
+
+    def give_up_for(self, task_id: int, mark: str, error: str) -> TaskState:
+        """Record that the worker with this ``mark`` in its name died under a task; the state that the task has then.
+
+        Where the lease is not that worker's nothing changes. The attempt is spent: the task may be what killed it.
+        """
+
+        def work(session: Session) -> TaskState:
+            row = _get(session, task_id, lock=True)
+            if row.state is TaskState.LEASED and row.owner is not None and mark in row.owner:
+                row.last_error = f"{error} (attempt {row.attempts} of {row.max_attempts})"
+                _retry_or_quarantine(row, True, self.database.now(session))
             return row.state
 
         return self.database.run(work)
@@ -277,6 +290,33 @@ def _wanted(
     return conditions
 
 
+def _take_first(
+    session: Session,
+    free: ColumnElement[bool],
+    wanted: list[ColumnElement[bool]],
+    owner: str,
+    now: datetime,
+    seconds: float,
+) -> Task | None:
+    """Lease the most urgent of the ``free`` tasks; those that have no attempt left are quarantined on the way."""
+    query = select(TaskRow).where(free, *wanted).order_by(TaskRow.priority.desc(), TaskRow.id).limit(1)
+    while (row := session.scalar(query.with_for_update(skip_locked=True))) is not None:
+        if row.state == TaskState.LEASED:
+            _take_back(row, now)
+        if not row.state.is_finished():
+            _give(row, owner, now, seconds)
+            session.flush()
+            return _detached(row)
+        session.flush()
+    return None
+
+
+def _dead_owners(session: Session, wanted: list[ColumnElement[bool]]) -> list[str]:
+    """Owners of leases that were processes of this machine and have ended."""
+    query = select(TaskRow.owner).where(TaskRow.state == TaskState.LEASED, *wanted).distinct()
+    return [owner for owner in session.scalars(query) if owner is not None and has_died_here(owner)]
+
+
 def _expired(now: datetime) -> ColumnElement[bool]:
     return and_(TaskRow.state == TaskState.LEASED, TaskRow.lease_expires_at < now)
 
@@ -326,7 +366,8 @@ def _retry_or_quarantine(row: TaskRow, retryable: bool, now: datetime) -> None:
 
 
 def _take_back(row: TaskRow, now: datetime) -> None:
-    row.last_error = f"the lease of {row.owner} expired in attempt {row.attempts} of {row.max_attempts}"
+    end = "expired" if row.lease_expires_at is not None and row.lease_expires_at < now else "ended with it"
+    row.last_error = f"the lease of {row.owner} {end} in attempt {row.attempts} of {row.max_attempts}"
     _retry_or_quarantine(row, True, now)
 
 

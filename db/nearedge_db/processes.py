@@ -48,6 +48,28 @@ def has_ended(pid: int, birth: str) -> bool:
     return stat is not None and (stat[0] in ("Z", "X") or (birth != "" and stat[1] != birth))
 
 
+def life_of_this_process(mark: str) -> str:
+    """A name for this life of this process, from which :func:`has_died_here` can tell whether it has ended.
+
+    ``mark`` is kept in it: something by which others know the process.
+    """
+    return f"{_scope()}|{os.getpid()}|{birth_of(os.getpid())}|{mark}"
+
+
+def has_died_here(life: str) -> bool:
+    """Whether the process that was given this name ran on this machine and is surely no more."""
+    host, _, rest = life.partition("|")
+    pid, _, rest = rest.partition("|")
+    if host != _scope() or not pid.isdigit():
+        return False
+    return has_ended(int(pid), rest.partition("|")[0])
+
+
+def _scope() -> str:
+    """The end of :func:`this_host`, which tells machines apart, short enough for a name of 255 characters."""
+    return this_host()[-100:]
+
+
 def _stat(pid: int) -> tuple[str, str] | None:
     """State and start time; None where ``/proc`` is missing or hides the process."""
     try:

@@ -190,6 +190,8 @@ class PoolConfig(Section):
     cpus: float = Field(0.3, ge=0)
     gpus: float = Field(0.0, ge=0)
     resources: dict[str, float] = Field(default_factory=dict)
+    task_minutes: float | None = Field(None, gt=0)
+    """Longest time of one piece of work; a process that takes longer is killed, and the work tried again."""
 
 
 def _default_pools() -> dict[PoolName, PoolConfig]:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,24 @@ def test_a_run_that_does_not_converge_is_tried_again_then_set_aside(database):
     assert "NotConverged" in reports[0].error
 
 
+@pytest.mark.parametrize("spoilt", ["energy_ev", "forces_ev_per_a", "xanes"])
+def test_what_an_oracle_returns_is_not_believed(database, spoilt):
+    """Whatever the oracle itself looks at: garbage never becomes a label."""
+    task = label_task(database, diamond())
+    labeler = Labeler(database.url, "xtb", {})
+    real = labeler.oracle.label(diamond())
+
+    class Garbling(type(labeler.oracle)):
+        def label(self, atoms):
+            return replace(real, **{spoilt: getattr(real, spoilt) * np.nan})
+
+    labeler.oracle = Garbling(labeler.oracle.settings)
+    report = labeler.work(task.id)
+    assert report.state is TaskState.QUARANTINED
+    assert "not finite" in report.error
+    assert labels(database) == 0
+
+
 def test_a_finished_task_is_reported_not_repeated(database):
     task = label_task(database, diamond())
     labeler = Labeler(database.url, "xtb", {})
@@ -231,22 +250,21 @@ def test_two_labelers_on_one_task_compute_it_once(database, labelers):
     assert labels(database) == 3
 
 
-def test_a_labeler_killed_at_work_leaves_a_lease_that_ends(database, labelers):
-    """The task is not lost: when its lease has ended somebody else does it."""
+def test_a_labeler_killed_at_work_leaves_a_lease_that_ends_with_it(database, labelers):
+    """The task is not lost: somebody else does it at once."""
     slow = seed_task(database, settings={"melt_quench": {"melt_steps": 200_000}})
     labelers.submit(Work("work", (slow.id,), tag=slow.id))
     ledger = Ledger(database)
     deadline = time.monotonic() + 60
     while (held := ledger.get(slow.id)).state is not TaskState.LEASED and time.monotonic() < deadline:
         time.sleep(0.05)
-    _host, pid, _life = held.owner.split(":")
+    _host, pid, _birth, mark = held.owner.split("|")
+    assert ledger.lease("another", task_id=slow.id) is None
     os.kill(int(pid), signal.SIGKILL)
     ready, _ = ray.wait(labelers.refs, timeout=30)
-    assert labelers.collect(ready[0]).lost
-    held = ledger.get(slow.id)
-    assert held.state is TaskState.LEASED
-    assert ledger.lease("another", task_id=slow.id) is None
-    assert ledger.heartbeat(slow.id, held.owner, -1.0)  # as if a minute had passed
+    done = labelers.collect(ready[0])
+    assert done.lost
+    assert done.actor == mark  # the driver gives the lease up by it, wherever the actor was
     taken = ledger.lease("another", task_id=slow.id)
     assert taken.owner == "another"
     assert taken.attempts == 2

@@ -202,6 +202,23 @@ def test_an_actor_that_is_killed_is_lost_and_comes_back():
     pool.stop()
 
 
+def test_an_actor_that_hangs_is_ended_and_comes_back():
+    pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, limit_s=0.5)
+    pool.start()
+    pid = ask(pool, "nap", 0).value
+    pool.submit(Work("nap", (60,), tag="long"))
+    pool.end_overdue()
+    assert not ray.wait(pool.refs, timeout=0.3)[0]
+    time.sleep(0.4)
+    pool.end_overdue()
+    done = answer(pool)
+    assert done.lost
+    assert str(done.error) == "ended after more than 0.5 s, the limit of pool clerk"
+    assert done.actor
+    assert ask_until_done(pool, "nap", 0)[0].value != pid
+    pool.stop()
+
+
 def test_an_actor_that_cannot_be_made_is_an_error_not_a_loss():
     """A loss would be tried again for ever."""
     pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, ("broken",))

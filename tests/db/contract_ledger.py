@@ -1,5 +1,8 @@
 """What the ledger must do on every back end, whose test class gives the ``database`` fixture."""
 
+import os
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +12,7 @@ from tests.db.helpers import count, in_threads, write_event
 from nearedge_db import store
 from nearedge_db.keepalive import keep_alive
 from nearedge_db.ledger import Ledger
+from nearedge_db.processes import life_of_this_process
 from nearedge_db.schema import Event
 from nearedge_db.states import CampaignState, TaskState
 
@@ -74,6 +78,44 @@ class LedgerContract:
         assert not ledger.complete(task.id, "slow", write_event(database), 1.0)
         assert ledger.fail(task.id, "slow", "too late", retryable=False) is TaskState.LEASED
         assert count(database, Event) == 0
+
+    def test_a_lease_ends_with_a_process_of_this_machine(self, ledger, database):
+        """Killed with -9, and not yet noticed by its parent; a living one keeps its lease."""
+        task = submit(ledger)
+        program = (
+            "import sys, time; from nearedge_db.database import Database; from nearedge_db.ledger import Ledger\n"
+            "from nearedge_db.processes import life_of_this_process\n"
+            "ledger = Ledger(Database.open(sys.argv[1]))\n"
+            "print(ledger.lease(life_of_this_process('x'), seconds=600).attempts, flush=True)\n"
+            "time.sleep(60)"
+        )
+        arguments = [sys.executable, "-c", program, database.url]
+        other = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        assert other.stdout.readline() == "1\n"
+        assert ledger.lease("eager") is None
+        other.kill()
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+        taken = ledger.lease("eager")
+        assert (taken.id, taken.attempts) == (task.id, 2)
+        assert "ended with it in attempt 1 of 3" in taken.last_error
+        other.wait()
+        other.stdout.close()
+
+    def test_a_process_of_another_machine_is_believed(self, ledger):
+        submit(ledger)
+        host, pid, _, mark = life_of_this_process("x").split("|")
+        ledger.lease(f"not-{host}|{pid}|1|{mark}")
+        assert ledger.lease("eager") is None
+
+    def test_whoever_saw_a_worker_die_gives_up_its_lease_and_no_other(self, ledger):
+        task = submit(ledger, max_attempts=2)
+        ledger.lease("host|1|2|abc")
+        assert ledger.give_up_for(task.id, "xyz", "killed") is TaskState.LEASED
+        assert ledger.give_up_for(task.id, "abc", "killed") is TaskState.RETRY
+        assert ledger.get(task.id).last_error == "killed (attempt 1 of 2)"
+        ledger.lease("host|1|2|abc")
+        assert ledger.give_up_for(task.id, "abc", "killed") is TaskState.QUARANTINED
+        assert ledger.give_up_for(task.id, "abc", "killed") is TaskState.QUARANTINED
 
     def test_last_attempt_expiring_quarantines(self, ledger):
         task = submit(ledger, max_attempts=1)

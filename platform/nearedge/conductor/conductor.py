@@ -23,10 +23,11 @@ from nearedge.stopping import Standing, reason_to_stop
 from nearedge_agents.agent import Agent
 from nearedge_agents.generator import Generator
 from nearedge_agents.labeler import Labeler
-from nearedge_agents.pool import Pool
+from nearedge_agents.pool import Done, Pool
 from nearedge_agents.scorer import Scorer
 from nearedge_agents.tracking import PATIENCE_S
 from nearedge_agents.trainer import Trainer
+from nearedge_db.errors import one_line
 from nearedge_db.states import CampaignState, GenerationRole, TaskKind, TaskState
 from nearedge_db.store import DRIVER, add_pool_usage, close_generations, get_campaign, pool_totals
 
@@ -90,7 +91,7 @@ class Conductor:
                 self.scoring,
                 self.proposing,
             )
-            loop = Loop(self.pools, stages, self._reason, lambda: self._tick(on_tick))
+            loop = Loop(self.pools, stages, self._reason, lambda: self._tick(on_tick), self._give_up_lease)
             reason = loop.run()
             finished = not (self.interrupted or self._stop_requested)
             loop.drain(GRACE_S if finished else math.inf, lambda pool, _: pool == "labeler")
@@ -174,6 +175,14 @@ class Conductor:
         tracking = self.tracking
         unsent = self.context.ledger.open_tasks(self.context.campaign_id, TaskKind.TRACK)
         return bool(unsent) or tracking.under_way or tracking.trouble is not None
+
+    def _give_up_lease(self, done: Done) -> None:
+        """An actor has died: nobody has to wait for the lease of its task, wherever it was."""
+        if done.work.method == "work" and done.actor:
+            kind = "WorkerTimeout" if isinstance(done.error, TimeoutError) else "WorkerDied"
+            reason = f"{kind}: {one_line(done.error or '')}"
+            self.context.ledger.give_up_for(done.work.tag, done.actor, reason)
+            self.context.event("worker lost", task_id=done.work.tag, error=reason)
 
     def _release(self, task_ids: list[int]) -> None:
         """Give the tasks of the killed actors back: nobody has to wait for their leases, no attempt is spent."""
@@ -267,4 +276,5 @@ class Conductor:
             "trainer": (Trainer, (url, self.tracking_uri, config.name, config.run_dir.absolute())),
         }
         actor_class, args = made_of[name]
-        return Pool(name, actor_class, settings.size, options, args)
+        limit_s = None if settings.task_minutes is None else 60.0 * settings.task_minutes
+        return Pool(name, actor_class, settings.size, options, args, limit_s)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import ray
 
 from nearedge.conductor.stage import Stage
-from nearedge_agents.pool import Pool, Work
+from nearedge_agents.pool import Done, Pool, Work
 
 TICK_S = 0.2
 """How long the loop waits for an answer before it looks around (stop request, progress display)."""
@@ -23,6 +23,8 @@ class Loop:
     """Asked after every round: the reason, or None to go on."""
     on_tick: Callable[[], None]
     """Called about every ``TICK_S``: bookkeeping and display."""
+    on_loss: Callable[[Done], None] = lambda done: None
+    """Told of work whose actor died, before the stage is."""
     _owner: dict[int, Stage] = field(default_factory=dict, repr=False)
 
     def run(self) -> str:
@@ -57,6 +59,8 @@ class Loop:
                 pool.submit(work)
 
     def _collect(self, timeout: float) -> int:
+        for pool in self.pools.values():
+            pool.end_overdue()
         by_ref = {ref: pool for pool in self.pools.values() for ref in pool.refs}
         if not by_ref:
             return 0
@@ -65,6 +69,8 @@ class Loop:
             ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=timeout)
         for ref in ready:
             done = by_ref[ref].collect(ref)
+            if done.lost:
+                self.on_loss(done)
             self._stage_of(done.work).accept(done)
         return len(ready)
 

@@ -118,6 +118,8 @@ class FakePool:
     """All work ever submitted, in order."""
     lost: set[int] = field(default_factory=set)
     """Numbers (from 0) of submissions whose actor dies."""
+    dies: Callable[[Work], None] = lambda work: None
+    """What such an actor does before."""
 
     def start(self) -> None:
         pass
@@ -142,10 +144,14 @@ class FakePool:
         self.works[len(self.given)] = work
         self.given.append(work)
 
+    def end_overdue(self) -> None:
+        pass
+
     def collect(self, ref: tuple[str, int]) -> Done:
         work = self.works.pop(ref[1])
         if ref[1] in self.lost:
-            return Done(work, error=RuntimeError("died"), lost=True)
+            self.dies(work)
+            return Done(work, error=RuntimeError("died"), lost=True, actor=self.name)
         try:
             return Done(work, value=self.answer(work))
         except Exception as error:  # noqa: BLE001 - as a pool does
@@ -179,6 +185,8 @@ class World:
         self.tidied: list[str] = []
         """Tracking URIs of the stores that a session left in order."""
         self.lost: dict[str, set[int]] = {}
+        self.dies: Callable[[Work], None] = lambda work: None
+        """What an actor of ``lost`` does before it dies."""
         self.labels_computed: list[int] = []
         """Structures that the fake oracle was asked for."""
 
@@ -213,7 +221,7 @@ class World:
             "trainer": self._train,
         }
         conductor.pools = {
-            name: FakePool(name, pool.size, answers[name], lost=self.lost.get(name, set()))
+            name: FakePool(name, pool.size, answers[name], lost=self.lost.get(name, set()), dies=self.dies)
             for name, pool in self.config.pools.items()
         }
         return conductor

@@ -28,6 +28,26 @@ def test_lost_actors_only_cost_time(make_world):
     assert_complete(world)
 
 
+def test_the_lease_of_a_lost_actor_is_given_up_at_once(make_world):
+    """Wherever it was: nobody waits a minute for the lease to end, and three times is enough."""
+    world = make_world()
+    world.lost = {"labeler": {0, 2, 3, 4, 5}}
+    taken = []
+
+    def dies(work):
+        task = world.ledger.lease("host|1|2|labeler", task_id=work.args[0], seconds=3600)
+        taken.append((task.id, task.attempts))
+
+    world.dies = dies
+    _, (_, finished) = run(world)
+    assert finished
+    assert len(taken) == 5
+    with world.database.session() as session:
+        lost = session.scalars(select(Event).where(Event.kind == "worker lost").order_by(Event.id)).all()
+    assert [event.data_json["task_id"] for event in lost] == [task for task, _ in taken]
+    assert {event.data_json["error"] for event in lost} == {"WorkerDied: died"}
+
+
 def test_a_batch_under_which_the_generator_keeps_dying_is_given_up(make_world):
     world = make_world()
     world.lost = {"generator": {0, 1, 2}}
