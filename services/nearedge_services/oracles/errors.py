@@ -46,3 +46,23 @@ class OracleTimeout(OracleError):  # noqa: N818
     """The calculation took longer than allowed and was ended."""
 
     retryable: ClassVar[bool] = True
+
+
+class OutOfMemory(OracleError):  # noqa: N818
+    """The calculation needed more memory than it may have: fewer at a time, or another machine, may help."""
+
+    retryable: ClassVar[bool] = True
+
+
+class OracleCancelled(OracleError):  # noqa: N818
+    """The calculation was ended because nobody wants its result any more; it says nothing about the structure."""
+
+    retryable: ClassVar[bool] = True
+
+
+class MissingData(OracleError):  # noqa: N818
+    """Something it needs is not on this machine (a program, a pseudopotential, a data set): the same try fails
+    again until somebody installs it.
+    """
+
+    retryable: ClassVar[bool] = False

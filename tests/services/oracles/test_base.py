@@ -10,9 +10,11 @@ from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.errors import (
     BadGeometry,
     NotConverged,
+    OracleCancelled,
     OracleCrash,
     OracleError,
     OracleTimeout,
+    OutOfMemory,
 )
 from nearedge_services.oracles.factory import make_oracle
 
@@ -30,7 +32,7 @@ def label(**changes) -> Label:
 
 def test_only_some_failures_are_worth_another_try():
     retryable = {kind for kind in OracleError.__subclasses__() if kind.retryable}
-    assert retryable == {NotConverged, OracleCrash, OracleTimeout}
+    assert retryable == {NotConverged, OracleCrash, OracleTimeout, OutOfMemory, OracleCancelled}
 
 
 @pytest.mark.parametrize("kind", OracleError.__subclasses__())
