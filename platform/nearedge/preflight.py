@@ -66,6 +66,7 @@ def check(config: CampaignConfig) -> Checked:
     absorber = _absorber(config, composition)
     oracle = make_oracle(config.oracle.name, dict(config.oracle.settings))
     oracle.check_elements(np.array([atomic_numbers[symbol] for symbol in sorted(elements)]))
+    check_oracle_run(config, oracle)
     make_policy(config.acquisition.policy)
     check_model_settings(config)
     check_room(config)
@@ -161,6 +162,24 @@ def check_room(config: CampaignConfig) -> None:
             "ray.num_cpus has no room for the pools",
             got=f"{config.ray.num_cpus} for {wanted:g} CPUs",
             fix="raise it, leave it out, or lower `size` or `cpus` of the pools",
+        )
+
+
+def check_oracle_run(config: CampaignConfig, oracle: Oracle) -> None:
+    """Refuse an oracle that leaves absorbers out, and one that would take more CPUs than its actor has."""
+    if getattr(oracle.settings, "absorbers", None) is not None:
+        raise UserError(
+            "a campaign needs the spectrum of every absorber",
+            got=f"oracle.settings.absorbers: {list(oracle.settings.absorbers)}",
+            fix="leave it out; it is for nearedge label",
+        )
+    run = getattr(oracle.settings, "run", None)
+    workers, cpus = 1 if run is None else run.workers, config.pools["labeler"].cpus
+    if workers > max(cpus, 1):
+        raise UserError(
+            "oracle.settings.run.workers are more than the CPUs of a labeler",
+            got=f"{workers} workers, pools.labeler.cpus: {cpus:g}",
+            fix=f"set pools.labeler.cpus: {workers}, or fewer workers",
         )
 
 

@@ -379,3 +379,25 @@ def test_an_mlflow_store_that_cannot_be(refused, tmp_path, uri):
 def test_a_ray_without_room_for_the_pools(refused, tmp_path):
     pools = {"labeler": {"size": 4, "cpus": 1}}
     assert "ray.num_cpus" in refused(write_config(tmp_path, ray={"num_cpus": 2}, pools=pools))
+
+
+def test_an_oracle_that_takes_more_than_its_actor_has(tmp_path):
+    pytest.importorskip("feff10", reason="no FEFF: make dft")
+    oracle = {"name": "feff", "settings": {"run": {"workers": 2}}}
+    path = write_config(tmp_path, oracle=oracle, pools={"labeler": {"cpus": 1}})
+    with pytest.raises(UserError, match="workers"):
+        check(load_config(path))
+    check(load_config(write_config(tmp_path, oracle=oracle, pools={"labeler": {"cpus": 2}})))
+
+
+def test_a_campaign_needs_every_absorber(tmp_path):
+    pytest.importorskip("feff10", reason="no FEFF: make dft")
+    path = write_config(tmp_path, oracle={"name": "feff", "settings": {"absorbers": [0]}})
+    with pytest.raises(UserError, match="every absorber"):
+        check(load_config(path))
+
+
+def test_a_program_of_the_oracle_that_is_not_there(tmp_path):
+    path = write_config(tmp_path, oracle={"name": "espresso", "settings": {"run": {"pw": ["no-such-pw"]}}})
+    with pytest.raises(UserError, match="no-such-pw"):
+        check(load_config(path))

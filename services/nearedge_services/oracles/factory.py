@@ -20,8 +20,27 @@ def _xtb(settings: Mapping[str, Any]) -> Oracle:
     return XtbOracle(XtbSettings(**settings))
 
 
+def _espresso(settings: Mapping[str, Any]) -> Oracle:
+    from nearedge_services.oracles.espresso import EspressoOracle, EspressoSettings
+
+    oracle = EspressoOracle(EspressoSettings(**settings))
+    oracle.check_installed()
+    return oracle
+
+
+def _feff(settings: Mapping[str, Any]) -> Oracle:
+    from nearedge_services.oracles.feff import FeffOracle, FeffSettings, check_installed
+
+    check_installed()
+    return FeffOracle(FeffSettings(**settings))
+
+
 #: Each takes the settings as plain values and raises pydantic's ValidationError for what it does not know.
-ORACLES: dict[str, Callable[[Mapping[str, Any]], Oracle]] = {"xtb": _xtb}
+ORACLES: dict[str, Callable[[Mapping[str, Any]], Oracle]] = {
+    "espresso": _espresso,
+    "feff": _feff,
+    "xtb": _xtb,
+}
 
 
 def make_oracle(name: str, settings: Mapping[str, Any] | None = None) -> Oracle:

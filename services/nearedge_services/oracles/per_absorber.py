@@ -1,0 +1,128 @@
+"""Oracles that calculate one absorber at a time: several at once, and finished ones kept when another fails."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+from ase.data import chemical_symbols
+from pydantic import BaseModel, ConfigDict, Field
+
+from nearedge_db.errors import UserError
+from nearedge_db.hashing import structure_hash
+from nearedge_services.oracles.external import Limits
+
+Row = dict[str, npt.NDArray[np.float64]]
+
+WORK_VARIABLE = "NEAREDGE_WORK"
+"""Environment variable with the folder in which finished absorbers of unfinished labels are kept."""
+
+
+class RunSettings(BaseModel):
+    """How an oracle runs its programs. Nothing here changes a label, so nothing here is in the settings' hash."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: int = Field(default=1, ge=1)
+    """Absorbers calculated at a time, each by programs of its own. Give the labeler's pool as many CPUs."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Wall-clock time of one program, s; beyond it the absorber counts as timed out."""
+    memory_gib: float | None = Field(default=None, gt=0)
+    """Memory of one program, GiB."""
+
+    @property
+    def limits(self) -> Limits:
+        """The same for the external runner."""
+        return Limits(seconds=self.seconds, memory_gib=self.memory_gib)
+
+
+class Finished:
+    """The absorbers of one structure, under one set of settings, that are done: a file for each.
+
+    A label that failed or was killed on the way goes on from there. `clear` once the label is complete.
+    """
+
+    def __init__(self, atoms: Atoms, settings_hash: str, root: Path | None = None) -> None:
+        """``root`` is where folders are made: ``NEAREDGE_WORK``, else one of this user's in the temporary folder."""
+        default = Path(tempfile.gettempdir()) / f"nearedge-work-{os.getuid()}"
+        root = root or Path(os.environ.get(WORK_VARIABLE) or default)
+        identity = structure_hash(atoms.numbers, atoms.positions, atoms.cell.array)
+        self.folder = root / f"{identity[:32]}-{settings_hash[:32]}"
+
+    def load(self, name: int | str) -> Row | None:
+        """What was kept of an absorber, or under another name; None where nothing was."""
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def keep(self, name: int | str, row: Row) -> None:
+        """Keep the arrays; the file appears whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(dir=self.folder, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **row)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(path).replace(self.folder / f"{name}.npz")
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def each_absorber(
+    absorbers: Sequence[int], compute: Callable[[int], Row], finished: Finished, workers: int
+) -> dict[int, Row]:
+    """``compute`` of every absorber that is not finished yet, ``workers`` at a time.
+
+    The first error is raised, after those that were running have ended and been kept; the others are not begun.
+    """
+    rows = {one: row for one in absorbers if (row := finished.load(one)) is not None}
+
+    def work(absorber: int) -> Row:
+        row = compute(absorber)
+        finished.keep(absorber, row)
+        return row
+
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        # each thread gets the caller's limits (`external.allowance`), which are context variables
+        running = {pool.submit(copy_context().run, work, one): one for one in absorbers if one not in rows}
+        try:
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
+            failed = next((future for future in done if future.exception() is not None), None)
+        finally:
+            for future in running:
+                future.cancel()  # does nothing to what runs or has ended
+    if failed is not None:
+        failed.result()
+    rows.update({one: future.result() for future, one in running.items()})
+    return rows
+
+
+def chosen_absorbers(
+    numbers: npt.NDArray[np.int64], possible: npt.NDArray[np.bool_], wanted: tuple[int, ...] | None
+) -> list[int]:
+    """Indices of the atoms to calculate: all that are possible (N,), or those asked for.
+
+    Raises UserError for an index that is not an atom or cannot absorb.
+    """
+    everyone = [int(index) for index in np.flatnonzero(possible)]
+    if wanted is None:
+        return everyone
+    for index in wanted:
+        if index not in everyone:
+            there = f"{index} ({chemical_symbols[numbers[index]]})" if 0 <= index < len(numbers) else index
+            raise UserError(
+                "an absorber of the settings is not an atom that this oracle gives spectra for",
+                got=there,
+                fix=f"choose of the {len(everyone)} it can, counted from 0, or leave out absorbers",
+            )
+    return sorted(set(wanted))

@@ -1,0 +1,53 @@
+"""Pseudopotential files of Quantum ESPRESSO: where they are, and the core orbital inside."""
+
+import gzip
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nearedge_db.errors import UserError
+from nearedge_services.oracles.errors import MissingData
+
+_NUMBERS = re.compile(r"<PP_R\b[^>]*>(.*?)</PP_R>", re.DOTALL)
+_CORE = re.compile(r"<PP_GIPAW_CORE_ORBITAL(?:\.1)?\b[^>]*>(.*?)</PP_GIPAW_CORE_ORBITAL", re.DOTALL)
+
+
+def find_pseudopotential(name: str, folders: Sequence[Path]) -> Path:
+    """The file of that name, or of that name with .gz. Raises UserError where no folder has it."""
+    for folder in folders:
+        for path in (folder / name, folder / f"{name}.gz"):
+            if path.is_file():
+                return path
+    raise UserError(
+        f"there is no pseudopotential {name}",
+        got=", ".join(str(folder) for folder in folders) or "no folders",
+        fix="apt-get install quantum-espresso-data, or name yours with pseudopotentials and run.pseudo_dirs",
+    )
+
+
+def read_pseudopotential(path: Path) -> str:
+    """Its text, unpacked."""
+    data = path.read_bytes()
+    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8", errors="replace")
+
+
+def digest(text: str) -> str:
+    """SHA-256 of a file's text: two files of one name need not be one."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def core_orbital(text: str, name: str) -> str:
+    """The 1s orbital as xspectra.x wants it: two columns, radius (bohr) and radial function.
+
+    Raises MissingData where the pseudopotential has no GIPAW reconstruction data.
+    """
+    radii, orbital = _NUMBERS.search(text), _CORE.search(text)
+    if radii is None or orbital is None:
+        raise MissingData(f"{name} has no GIPAW core orbital, which xspectra.x needs")
+    first, _, rest = orbital[1].strip().partition("\n")
+    values = rest if re.search(r"[A-DF-Za-df-z]", first) else orbital[1]  # version 1 begins with a title
+    columns = np.column_stack([np.array(part.split(), float) for part in (radii[1], values)])
+    return "#number of core states  1\n" + "".join(f"{r:.12g} {value:.11E}\n" for r, value in columns)
