@@ -167,10 +167,11 @@ def check_room(config: CampaignConfig) -> None:
 
 def check_oracle_run(config: CampaignConfig, oracle: Oracle) -> None:
     """Refuse an oracle that leaves absorbers out, and one that would take more CPUs than its actor has."""
-    if getattr(oracle.settings, "absorbers", None) is not None:
+    absorbers = getattr(oracle.settings, "absorbers", None)
+    if absorbers is not None:
         raise UserError(
             "a campaign needs the spectrum of every absorber",
-            got=f"oracle.settings.absorbers: {list(oracle.settings.absorbers)}",
+            got=f"oracle.settings.absorbers: {list(absorbers)}",
             fix="leave it out; it is for nearedge label",
         )
     run = getattr(oracle.settings, "run", None)

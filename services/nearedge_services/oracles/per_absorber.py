@@ -68,7 +68,7 @@ class Finished:
         self.folder.mkdir(parents=True, exist_ok=True)
         handle, path = tempfile.mkstemp(dir=self.folder, suffix=".part")
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **row)
+            np.savez(file, allow_pickle=False, **row)
             file.flush()
             os.fsync(file.fileno())
         Path(path).replace(self.folder / f"{name}.npz")
