@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 from . import migrate
 from .engine import make_engine, parse_url, sqlite_file
 from .errors import UserError
+from .outages import patiently
 from .types import utc_now
 
 DATABASE_FILE = "nearedge.db"
@@ -119,8 +120,12 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A read transaction; rows stay readable after it ends, and writing through it is refused."""
+        """A read transaction; rows stay readable after it ends, and writing through it is refused.
+
+        It begins when the server is there: one that is away is waited for.
+        """
         with ReadSession(self.engine, expire_on_commit=False) as session:
+            patiently(session.connection)
             yield session
 
     @contextmanager
@@ -128,15 +133,15 @@ class Database:
         """A write transaction: commits at the end, rolls back when an exception leaves it.
 
         On SQLite it takes the write lock at once (``BEGIN IMMEDIATE``), waiting up to 30 s and then retrying,
-        so nothing inside it can fail with "database is locked".
+        so nothing inside it can fail with "database is locked". A server that is away is waited for.
         """
         with Session(self._writing, expire_on_commit=False) as session:
-            retry_on_conflict(session.connection)
+            patiently(lambda: retry_on_conflict(session.connection))
             yield session
             session.commit()
 
     def run(self, work: Callable[[Session], _Result]) -> _Result:
-        """Run ``work(session)`` in a write transaction, again from the start after a broken deadlock.
+        """Run ``work(session)`` in a write transaction, again from the start after a broken deadlock or connection.
 
         ``work`` should touch nothing but the session.
         """
@@ -146,7 +151,7 @@ class Database:
                 return work(session)
 
         # SQLite has one writer, who waited for the lock in begin(): a second round could only wait again.
-        return attempt() if self.is_sqlite else retry_on_conflict(attempt)
+        return attempt() if self.is_sqlite else patiently(lambda: retry_on_conflict(attempt))
 
     def now(self, session: Session) -> datetime:
         """The time by the clock that all users of the database share: the server's, or this machine's."""

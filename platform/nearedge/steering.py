@@ -1,21 +1,28 @@
 """Optuna chooses the generation settings: ask/tell, with its storage in the campaign's database."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
+from sqlalchemy.exc import DBAPIError
 
 from nearedge.chance import seed_for
 from nearedge.config import CampaignConfig
+from nearedge_db.outages import patiently
 
 PREDICTED = "predicted mean of a batch"
 """Source of a trial whose value no oracle has seen."""
 
 SEARCHED = ("guidance_scale", "spectral_weight_ev")
 """Generation settings that Optuna chooses besides the density."""
+
+_Result = TypeVar("_Result")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -62,21 +69,21 @@ class Steering:
 
     def ask(self) -> Settings:
         """The next settings to try."""
-        trial = self.study.ask(self.distributions)
-        trial.set_user_attr("source", PREDICTED)
+        trial = _patiently(lambda: self.study.ask(self.distributions))
+        _patiently(lambda: trial.set_user_attr("source", PREDICTED))
         return Settings(trial.number, **trial.params)
 
     def tell(self, trial_number: int, distance: float) -> None:
         """Close an asked trial with the mean predicted distance (1/eV) of its batch; a closed one stays as it is."""
-        self.study.tell(trial_number, distance, skip_if_finished=True)
+        _patiently(lambda: self.study.tell(trial_number, distance, skip_if_finished=True))
 
     def give_up(self, trial_number: int) -> None:
         """Close an asked trial whose batch came to nothing."""
-        self.study.tell(trial_number, state=TrialState.FAIL, skip_if_finished=True)
+        _patiently(lambda: self.study.tell(trial_number, state=TrialState.FAIL, skip_if_finished=True))
 
     def give_up_orphans(self, known: set[int]) -> None:
         """Close the open trials that are not among ``known``: nobody is going to use them any more."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        for trial in _patiently(lambda: self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
             if trial.number not in known:
                 self.give_up(trial.number)
 
@@ -91,19 +98,23 @@ class Steering:
         if not inside or key in self._measured():
             return inside
         attributes = {"source": source, "key": key}
-        self.study.add_trial(
-            create_trial(
-                params=parameters,
-                distributions={name: self.distributions[name] for name in parameters},
-                value=distance,
-                user_attrs=attributes,
-            )
+        trial = create_trial(
+            params=parameters,
+            distributions={name: self.distributions[name] for name in parameters},
+            value=distance,
+            user_attrs=attributes,
         )
+        _patiently(lambda: self.study.add_trial(trial))
         self._measured().add(key)
         return True
 
     def _measured(self) -> set[str]:
         if self._keys is None:
-            trials = self.study.get_trials(deepcopy=False)
+            trials = _patiently(lambda: self.study.get_trials(deepcopy=False))
             self._keys = {t.user_attrs["key"] for t in trials if "key" in t.user_attrs}
         return self._keys
+
+
+def _patiently(attempt: Callable[[], _Result]) -> _Result:
+    """Do it when the database is there: Optuna wraps what the database says."""
+    return patiently(attempt, (StorageInternalError, DBAPIError))

@@ -14,6 +14,7 @@ pytest.register_assert_rewrite(
     "tests.db.contract_database",
     "tests.db.contract_driver",
     "tests.db.contract_ledger",
+    "tests.db.contract_outage",
     "tests.db.contract_store",
 )
 
@@ -43,6 +44,39 @@ def postgresql_url(postgresql_server):
         connection.execute(text(f"CREATE DATABASE {name}"))
     admin.dispose()
     return postgresql_server.replace("/postgres?", f"/{name}?")
+
+
+class OwnServer:
+    """A PostgreSQL server that may be stopped and started, with one database."""
+
+    def __init__(self, folder: Path) -> None:
+        import pgserver
+
+        self._server = pgserver.get_server(folder, cleanup_mode=None)
+        self.url = self._server.get_uri()
+
+    def stop(self) -> None:
+        """As an administrator does: whoever is connected is cut off."""
+        self._pg_ctl("-m", "fast", "stop")
+
+    def start(self) -> None:
+        """The same again."""
+        self._server.ensure_postgres_running()
+
+    def _pg_ctl(self, *arguments: str) -> None:
+        import pgserver
+
+        pgserver.pg_ctl(["-w", *arguments], pgdata=self._server.pgdata, user=self._server.system_user)
+
+
+@pytest.fixture(scope="session")
+def own_server(tmp_path_factory):
+    """A PostgreSQL server for tests that stop it."""
+    pytest.importorskip("pgserver", reason="pgserver is not installed: pip install pgserver")
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'nearedge[postgresql]'")
+    server = OwnServer(tmp_path_factory.mktemp("own-postgresql"))
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -1,13 +1,21 @@
 """The contract on PostgreSQL, and what only a server has."""
 
+import threading
+import time
+from contextlib import contextmanager
+
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import ProgrammingError
 from tests.db.contract_database import DocumentationContract, MigrationContract, QueryContract, ViewsContract
 from tests.db.contract_driver import DriverContract
 from tests.db.contract_ledger import LedgerContract
+from tests.db.contract_outage import OutageContract
 from tests.db.contract_store import StoreContract
 
 from nearedge_db.database import Database
 from nearedge_db.errors import UserError
+from nearedge_db.outages import is_away
 from nearedge_db.query import read_only_query
 
 
@@ -27,6 +35,45 @@ class TestPostgreSQL(
         database = Database.open(postgresql_url)
         yield database
         database.dispose()
+
+
+class TestPostgreSQLRestarted(OutageContract):
+    """The server is stopped, whoever is connected is cut off, and started again."""
+
+    @pytest.fixture
+    def database(self, own_server):
+        url = own_server.url.replace("postgresql://", "postgresql+psycopg://")
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        engine.dispose()
+        database = Database.open(own_server.url)
+        yield database
+        database.dispose()
+
+    @pytest.fixture
+    def away(self, own_server):
+        @contextmanager
+        def restart(seconds):
+            own_server.stop()
+            timer = threading.Timer(seconds, own_server.start)
+            timer.start()
+            yield
+            timer.join()
+
+        return restart
+
+
+def test_a_wrong_statement_is_not_an_outage(postgresql_url):
+    """It would be tried for two minutes."""
+    database = Database.open(postgresql_url)
+    began = time.monotonic()
+    with pytest.raises(ProgrammingError) as caught:
+        database.run(lambda session: session.execute(text("SELECT * FROM nothing")))
+    assert not is_away(caught.value)
+    assert time.monotonic() - began < 2
+    database.dispose()
 
 
 def test_no_server():

@@ -5,14 +5,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 
 import pytest
 from tests.db.contract_database import DocumentationContract, MigrationContract, QueryContract, ViewsContract
 from tests.db.contract_driver import DriverContract
 from tests.db.contract_ledger import LedgerContract
+from tests.db.contract_outage import OutageContract
 from tests.db.contract_store import StoreContract
 from tests.db.helpers import add_model
 
@@ -32,6 +35,23 @@ class TestSQLite(
     DocumentationContract,
 ):
     """The whole contract on the embedded back end."""
+
+
+class TestSQLiteLocked(OutageContract):
+    """Another process has the file for itself."""
+
+    @pytest.fixture
+    def away(self, database, tmp_path):
+        @contextmanager
+        def lock(seconds):
+            connection = sqlite3.connect(tmp_path / "nearedge.db", timeout=30, check_same_thread=False)
+            connection.execute("BEGIN EXCLUSIVE")
+            timer = threading.Timer(seconds, lambda: (connection.rollback(), connection.close()))
+            timer.start()
+            yield
+            timer.join()
+
+        return lock
 
 
 _RACER = """
