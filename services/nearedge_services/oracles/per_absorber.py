@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextvars import copy_context
@@ -19,6 +20,9 @@ from nearedge_db.hashing import structure_hash
 from nearedge_services.oracles.external import Limits
 
 Row = dict[str, npt.NDArray[np.float64]]
+
+KEPT_DAYS = 30
+"""A label that nobody went on with for so long is given up, and what was finished of it removed."""
 
 WORK_VARIABLE = "NEAREDGE_WORK"
 """Environment variable with the folder in which finished absorbers of unfinished labels are kept."""
@@ -65,6 +69,8 @@ class Finished:
 
     def keep(self, name: int | str, row: Row) -> None:
         """Keep the arrays; the file appears whole or not at all."""
+        if not self.folder.exists():
+            self._sweep()
         self.folder.mkdir(parents=True, exist_ok=True)
         handle, path = tempfile.mkstemp(dir=self.folder, suffix=".part")
         with os.fdopen(handle, "wb") as file:
@@ -72,6 +78,12 @@ class Finished:
             file.flush()
             os.fsync(file.fileno())
         Path(path).replace(self.folder / f"{name}.npz")
+
+    def _sweep(self) -> None:
+        """Remove what other labels left too long ago."""
+        for folder in self.folder.parent.glob("*-*"):
+            if time.time() - folder.stat().st_mtime > KEPT_DAYS * 86400:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def clear(self) -> None:
         """Forget all of it."""

@@ -1,5 +1,6 @@
 """One absorber at a time: what is finished is kept, errors are passed on, workers are no more than asked."""
 
+import os
 import threading
 import time
 
@@ -9,7 +10,7 @@ from ase.build import bulk
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles.errors import OracleCrash
-from nearedge_services.oracles.per_absorber import Finished, chosen_absorbers, each_absorber
+from nearedge_services.oracles.per_absorber import KEPT_DAYS, Finished, chosen_absorbers, each_absorber
 
 
 @pytest.fixture
@@ -56,6 +57,16 @@ def test_a_file_that_was_not_finished_is_not_a_result(finished):
     (finished.folder / "half.part").write_bytes(b"PK")
     assert finished.load("half") is None
     assert finished.load(1) is None
+
+
+def test_what_nobody_went_on_with_is_removed(tmp_path, finished):
+    old, new = (Finished(bulk("C", "diamond", 3.567), letter * 32, tmp_path) for letter in ("cd", "ef"))
+    for one in (old, new):
+        one.keep(0, row_of(0))
+    long_ago = time.time() - (KEPT_DAYS + 1) * 86400
+    os.utime(old.folder, (long_ago, long_ago))
+    finished.keep(0, row_of(0))
+    assert (old.load(0), new.load(0) is not None) == (None, True)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
