@@ -18,6 +18,7 @@ Report = Callable[[float, str], None]
 BENCHES: dict[str, str] = {
     "generation": "nearedge.bench.generation:GenerationBench",
     "material": "nearedge.bench.material:MaterialBench",
+    "oracles": "nearedge.bench.oracles:OraclesBench",
     "scale": "nearedge.bench.scale:ScaleBench",
     "steering": "nearedge.bench.steering:SteeringBench",
     "surrogate": "nearedge.bench.surrogate:SurrogateBench",
