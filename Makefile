@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # One thread per process: Ray runs several processes, and results then do not depend on the number of cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: setup campaign test test-all check weights lock wheel clean
+.PHONY: setup dft campaign test test-all check weights lock wheel clean
 
 setup: $(READY)
 
@@ -23,6 +23,23 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	$(BIN)/python -m pip check
 	@touch $(READY)
+
+# Electronic-structure programs for the oracles gpaw, feff and espresso: Debian's packages, then the locked Python ones.
+# GPAW has no wheel and is built here, in a minute or two.
+DFT := $(VENV)/.dft
+DFT_PACKAGES := g++ libxc-dev libopenblas-dev libfftw3-dev quantum-espresso quantum-espresso-data
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
+
+dft: $(DFT)
+
+$(DFT): requirements-dft.lock deploy/dft/siteconfig.py $(READY)
+	dpkg -s $(DFT_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(DFT_PACKAGES); }
+	GPAW_CONFIG=$(CURDIR)/deploy/dft/siteconfig.py $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c requirements.lock -r requirements-dft.lock
+	$(BIN)/python -m pip check
+	$(BIN)/python -c "import feff10, gpaw, gpaw_data"
+	@touch $(DFT)
 
 campaign: setup
 	$(BIN)/nearedge run examples/quickstart.yaml

@@ -19,7 +19,7 @@ def label(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Labelled extended XYZ; grows as labels come.")
     ],
-    oracle: Annotated[str, typer.Option(help="Which oracle: xtb, feff or espresso.")] = "xtb",
+    oracle: Annotated[str, typer.Option(help="Which oracle: xtb, gpaw, feff or espresso.")] = "xtb",
     settings: Annotated[list[str] | None, typer.Option("--set", help="An oracle setting, key=value.")] = None,
 ) -> None:
     """Label structures with energy, forces and the XANES of every atom.

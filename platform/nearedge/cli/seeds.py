@@ -29,7 +29,7 @@ def seeds(
     count: Annotated[int, typer.Option(min=1, help="How many structures.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the others count on.")] = 0,
     oracle: Annotated[
-        str, typer.Option(help="Which oracle relaxes and labels: xtb, feff or espresso.")
+        str, typer.Option(help="Which oracle relaxes and labels: xtb, gpaw, feff or espresso.")
     ] = "xtb",
     settings: Annotated[list[str] | None, typer.Option("--set", help="An oracle setting, key=value.")] = None,
     quench_steps: Annotated[

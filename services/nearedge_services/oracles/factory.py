@@ -28,6 +28,14 @@ def _espresso(settings: Mapping[str, Any]) -> Oracle:
     return oracle
 
 
+def _gpaw(settings: Mapping[str, Any]) -> Oracle:
+    from nearedge_services.oracles.gpaw import GpawOracle, GpawSettings
+
+    oracle = GpawOracle(GpawSettings(**settings))
+    oracle.check_installed()
+    return oracle
+
+
 def _feff(settings: Mapping[str, Any]) -> Oracle:
     from nearedge_services.oracles.feff import FeffOracle, FeffSettings, check_installed
 
@@ -39,6 +47,7 @@ def _feff(settings: Mapping[str, Any]) -> Oracle:
 ORACLES: dict[str, Callable[[Mapping[str, Any]], Oracle]] = {
     "espresso": _espresso,
     "feff": _feff,
+    "gpaw": _gpaw,
     "xtb": _xtb,
 }
 

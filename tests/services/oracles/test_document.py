@@ -10,9 +10,10 @@ from pydantic_core import to_jsonable_python
 
 from nearedge_services.oracles.espresso import EspressoSettings
 from nearedge_services.oracles.feff import FeffSettings
+from nearedge_services.oracles.gpaw import GpawSettings
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "oracles.md"
-ROW = re.compile(r"^\| `((?:feff|espresso)\.[\w.]+)` \| [^|]+ \| `([^`]*)` \| [^|]+ \|$", flags=re.MULTILINE)
+ROW = re.compile(r"^\| `((?:feff|espresso|gpaw)\.[\w.]+)` \| [^|]+ \| `([^`]*)` \| [^|]+ \|$", flags=re.MULTILINE)
 
 
 def fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, object]]:
@@ -26,5 +27,6 @@ def fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, object]]:
 def test_every_setting_with_its_default():
     rows = ROW.findall(DOCUMENT.read_text(encoding="utf-8"))
     written = {key: yaml.safe_load(default) for key, default in rows}
-    assert written == dict([*fields(FeffSettings, "feff."), *fields(EspressoSettings, "espresso.")])
+    settings = {"feff.": FeffSettings, "espresso.": EspressoSettings, "gpaw.": GpawSettings}
+    assert written == dict(pair for prefix, model in settings.items() for pair in fields(model, prefix))
     assert len(rows) == len(written)

@@ -1,0 +1,210 @@
+"""The GPAW oracle: the contract, core holes, bands, what it does when things fail, and the reference labels."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from tests.reference import reference_path
+from tests.services.oracles.contract import OracleContract
+
+from nearedge_db.errors import UserError
+from nearedge_services.oracles import gpaw_setups
+from nearedge_services.oracles.errors import NotConverged, OracleCrash, OracleTimeout
+from nearedge_services.oracles.external import SCRATCH_VARIABLE
+from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.oracles.gpaw import GpawOracle, GpawSettings
+from nearedge_services.oracles.per_absorber import WORK_VARIABLE
+from nearedge_services.spectra.grid import EnergyGrid
+from nearedge_services.structures.extxyz import read_structures
+
+CHEAP = {"cutoff_ev": 200, "density_tolerance": 1e-6, "states_tolerance": 1e-9, "stop_ev": 10.0}
+
+
+def needs_gpaw():
+    pytest.importorskip("gpaw", reason="no GPAW: make dft")
+
+
+def diamond(seed=3):
+    """The primitive cell, distorted."""
+    atoms = bulk("C", "diamond", 3.567)
+    atoms.rattle(0.05, seed=seed)
+    return atoms
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("work")
+    monkeypatch.setenv(WORK_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.mark.slow
+class TestGpaw(OracleContract):
+    # a plane-wave basis sees the grid of its exchange-correlation energy: these are the sizes of that
+    energy_tolerance_ev = 5e-3
+    force_tolerance = 0.06
+    spectrum_tolerance = 2e-3
+
+    @pytest.fixture(scope="class")
+    def oracle(self):
+        needs_gpaw()
+        return make_oracle("gpaw", CHEAP)
+
+    @pytest.fixture(scope="class")
+    def other_oracle(self):
+        return make_oracle("gpaw", {**CHEAP, "sigma_ev": 0.6})
+
+    @pytest.fixture(scope="class")
+    def structure(self):
+        return diamond()
+
+    def test_spectra_have_unit_area(self, oracle, label):
+        np.testing.assert_allclose(label.xanes @ oracle.grid.weights, 1.0)
+
+    def test_stress_is_the_strain_derivative(self, oracle, structure, label):
+        energies, step = [], 0.003
+        for sign in (1, -1):
+            strained = structure.copy()
+            strain = np.diag([1 + sign * step, 1, 1])
+            strained.set_cell(structure.cell.array @ strain, scale_atoms=True)
+            energies.append(oracle.label(strained).energy_ev)
+        numerical = (energies[0] - energies[1]) / (2 * step * structure.get_volume())
+        # the basis is one of plane waves below a cutoff and changes with the cell (Pulay stress)
+        assert label.details["stress_ev_per_a3"][0] == pytest.approx(numerical, abs=0.1)
+
+
+@pytest.mark.slow
+def test_a_core_hole_has_an_absolute_edge_and_continues_after_a_failure(work, monkeypatch):
+    needs_gpaw()
+    oracle = make_oracle("gpaw", {**CHEAP, "core_hole": "full", "k_points": [2, 2, 2]})
+    atoms, calculate, asked = diamond(), GpawOracle._excited, []
+
+    def failing(self, atoms, absorber, ground):
+        asked.append(absorber)
+        if len(asked) == 2:
+            raise OracleCrash("killed")
+        return calculate(self, atoms, absorber, ground)
+
+    monkeypatch.setattr(GpawOracle, "_excited", failing)
+    with pytest.raises(OracleCrash):
+        oracle.label(atoms)
+    assert len(list(work.glob("*/*.npz"))) == 2  # the ground state and the first absorber
+    label = oracle.label(atoms)
+    assert asked == [0, 1, 1]
+    assert list(work.iterdir()) == []
+    edges = list(label.details["edges_ev"].values())
+    assert len(edges) == 2
+    assert 280 < min(edges) <= max(edges) < 295  # experiment: diamond begins at 289 eV
+    np.testing.assert_allclose(label.xanes @ oracle.grid.weights, 1.0)
+
+
+@pytest.mark.slow
+def test_too_few_bands_are_an_error_that_says_how_many():
+    needs_gpaw()
+    with pytest.raises(NotConverged, match=r"set bands_per_atom to [\d.]+ or more") as caught:
+        make_oracle("gpaw", {**CHEAP, "bands_per_atom": 3}).label(diamond())
+    wanted = float(caught.value.reason.split("bands_per_atom to ")[1].split()[0])
+    assert make_oracle("gpaw", {**CHEAP, "bands_per_atom": wanted}).label(diamond()).xanes.min() >= 0
+
+
+@pytest.mark.slow
+def test_the_reference_labels():
+    needs_gpaw()
+    atoms = min(read_structures(reference_path("ac_nep_dev_gpaw.extxyz")), key=lambda one: one.cell.volume)
+    settings = {"start_ev": -2.0, "stop_ev": 15.0, "step_ev": 0.25, "sigma_ev": 0.5}
+    label = make_oracle("gpaw", settings).label(atoms)
+    assert label.energy_ev == pytest.approx(atoms.info["REF_energy"], abs=0.01 * len(atoms))
+    np.testing.assert_allclose(label.forces_ev_per_a, atoms.arrays["REF_forces"], atol=0.1)
+    grid = EnergyGrid(-2.0, 15.0, 0.25)
+    reference = np.array(
+        [np.interp(grid.energies, atoms.info["xanes_energies"], row) for row in atoms.arrays["xanes"]]
+    )
+    reference /= (reference @ grid.weights)[:, None]
+    difference = np.sqrt(((label.xanes.mean(axis=0) - reference.mean(axis=0)) ** 2).mean())
+    assert difference < 1e-3
+
+
+@pytest.mark.slow
+def test_too_few_iterations_are_not_converged_and_leave_no_scratch(tmp_path, monkeypatch, work):
+    needs_gpaw()
+    monkeypatch.setenv(SCRATCH_VARIABLE, str(tmp_path / "scratch"))
+    with pytest.raises(NotConverged, match="within 2 iterations") as caught:
+        make_oracle("gpaw", {**CHEAP, "iterations": 2}).label(diamond())
+    assert caught.value.retryable
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert list(work.iterdir()) == []
+
+
+def test_time_and_crash_are_classified(tmp_path):
+    needs_gpaw()
+    with pytest.raises(OracleTimeout):
+        make_oracle("gpaw", {**CHEAP, "run": {"seconds": 0.1}}).label(diamond())
+    with pytest.raises(OracleCrash, match="exit status 1"):
+        make_oracle("gpaw", {**CHEAP, "run": {"launcher": ["false"]}}).label(diamond())
+
+
+@pytest.mark.slow
+def test_setups_are_made_once_however_many_ask(tmp_path, monkeypatch):
+    needs_gpaw()
+    monkeypatch.setenv(gpaw_setups.SETUPS_VARIABLE, str(tmp_path))
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: gpaw_setups.ensure_setup("C", "half"), range(2)))
+    assert folders[0] == folders[1]
+    assert [path.name for path in folders[0].iterdir()] == ["C.nearedge-half.PBE"]
+    before = (folders[0] / "C.nearedge-half.PBE").stat().st_mtime_ns
+    gpaw_setups.ensure_setup("C", "half")
+    assert (folders[0] / "C.nearedge-half.PBE").stat().st_mtime_ns == before
+
+
+def test_without_gpaw_one_line_says_how_to_get_it(monkeypatch):
+    find = gpaw_setups.importlib.util.find_spec
+    monkeypatch.setattr(
+        gpaw_setups.importlib.util, "find_spec", lambda name: None if name == "gpaw" else find(name)
+    )
+    with pytest.raises(UserError, match="make dft"):
+        make_oracle("gpaw", {})
+
+
+def test_how_it_is_run_does_not_change_the_hash():
+    first = GpawOracle(GpawSettings())
+    second = GpawOracle(GpawSettings(run={"seconds": 5, "launcher": ["mpirun"], "workers": 2}))
+    assert first.settings_hash == second.settings_hash
+    assert first.settings_hash != GpawOracle(GpawSettings(core_hole="half")).settings_hash
+
+
+def test_a_spectrum_is_broadened_weighed_and_normalised():
+    oracle = GpawOracle(GpawSettings(sigma_ev=0.5))
+    result = {
+        "energies_ev": np.array([[1.0, 8.0, 12.0]]),
+        "fermi_ev": np.array(3.0),
+        "occupations": np.array([[1.0, 0.0, 0.5]]),
+        "strengths": np.array([[[9.0, 1.0, 2.0]]]),
+    }
+    spectrum = oracle._spectrum(result, 0, 0.0)
+    assert oracle.grid.weights @ spectrum == pytest.approx(1.0)
+    peaks = [spectrum[oracle.grid.energies == energy][0] for energy in (-2.0, 5.0, 9.0)]
+    assert peaks[0] < 1e-9
+    assert peaks[2] / peaks[1] == pytest.approx((284 + 9) / (284 + 5), rel=1e-3)
+
+
+def test_results_are_plain_arrays(tmp_path, monkeypatch):
+    """What the other process leaves is read without unpickling."""
+    folder = tmp_path / "answer"
+    folder.mkdir()
+    np.savez(folder / "result.npz", value=np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+    class Session:
+        def run(self, *_, **__):
+            class Ran:
+                def check(self):
+                    """Well ended."""
+
+            return Ran()
+
+    session = Session()
+    session.folder = folder
+    with pytest.raises(ValueError, match="pickle"):
+        GpawOracle()._work(session, {"task": "calculate"}, [])
+    assert json.loads((folder / "job.json").read_text()) == {"task": "calculate"}
