@@ -13,7 +13,9 @@ from nearedge_services.oracles.feff import FeffSettings
 from nearedge_services.oracles.gpaw import GpawSettings
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "oracles.md"
-ROW = re.compile(r"^\| `((?:feff|espresso|gpaw)\.[\w.]+)` \| [^|]+ \| `([^`]*)` \| [^|]+ \|$", flags=re.MULTILINE)
+ROW = re.compile(
+    r"^\| `((?:feff|espresso|gpaw)\.[\w.]+)` \| [^|]+ \| `([^`]*)` \| [^|]+ \|$", flags=re.MULTILINE
+)
 
 
 def fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, object]]:

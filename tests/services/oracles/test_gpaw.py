@@ -19,7 +19,7 @@ from nearedge_services.oracles.per_absorber import WORK_VARIABLE
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.structures.extxyz import read_structures
 
-CHEAP = {"cutoff_ev": 200, "density_tolerance": 1e-6, "states_tolerance": 1e-9, "stop_ev": 10.0}
+CHEAP = {"cutoff_ev": 200, "density_tolerance": 1e-6, "states_tolerance": 1e-9, "stop_ev": 10.5}
 
 
 def needs_gpaw():
