@@ -2,8 +2,9 @@
 
 J. J. Mortensen et al., J. Chem. Phys. 160, 092503 (2024); M. P. Ljungberg, J. J. Mortensen and L. G. M. Pettersson,
 J. Electron Spectrosc. Relat. Phenom. 184, 427 (2011). In the initial state one self-consistent run serves all
-absorbers. With a half or a full core hole every absorber takes a run of its own, and its edge is the difference of two
-total energies: of the neutral cell with the hole and an electron in the lowest empty state, and of the ground state.
+absorbers. With a half or a full core hole every absorber takes two runs of its own, for its spectrum and for its edge: the
+difference of the total energies of the neutral cell with a full hole and an electron in the lowest empty state,
+spin-polarised for the lone 1s electron, and of the ground state.
 Each run is a process of its own (`gpaw_worker.py`), or an MPI job where a launcher is given.
 """
 
@@ -185,8 +186,7 @@ class GpawOracle:
             charge = -gpaw_setups.HOLES[hole]
             return self._run(atoms, {**setups, str(absorber): hole}, absorbers=absorbers, charge=charge)
 
-        excited = with_hole(kind, [absorber])
-        full = excited if kind == "full" else with_hole("full", [])
+        excited, full = with_hole(kind, [absorber]), with_hole("full", [])
         edge = float(full["energy_ev"] + full["reference_ev"] - ground["energy_ev"] - ground["reference_ev"])
         shift = edge - self.settings.zero_ev
         if shift < -_EDGE_MARGIN_EV:
@@ -235,6 +235,8 @@ class GpawOracle:
             "absorbers": absorbers,
             "forces": forces,
             "charge": charge,
+            # of a cell with a hole whose energy is wanted: half of the 1s shell is a spin
+            "spin": charge != 0 and not absorbers,
             "stop_ev": settings.stop_ev + margin + _REACH_SIGMA * settings.sigma_ev,
             "bands": settings.bands_per_atom and round(settings.bands_per_atom * len(atoms)),
             **settings.model_dump(include=_OF_THE_RUN),
