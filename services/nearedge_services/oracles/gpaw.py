@@ -2,10 +2,10 @@
 
 J. J. Mortensen et al., J. Chem. Phys. 160, 092503 (2024); M. P. Ljungberg, J. J. Mortensen and L. G. M. Pettersson,
 J. Electron Spectrosc. Relat. Phenom. 184, 427 (2011). In the initial state one self-consistent run serves all
-absorbers. With a half or a full core hole every absorber takes two runs of its own, for its spectrum and for its edge: the
-difference of the total energies of the neutral cell with a full hole and an electron in the lowest empty state,
-spin-polarised for the lone 1s electron, and of the ground state.
-Each run is a process of its own (`gpaw_worker.py`), or an MPI job where a launcher is given.
+absorbers. With a half or a full core hole every absorber takes two runs of its own, for its spectrum and for its
+edge: the difference of the total energies of the neutral cell with a full hole and an electron in the lowest empty
+state, spin-polarised for the lone 1s electron, and of the ground state. Each run is
+a process of its own (`gpaw_worker.py`), or an MPI job where a launcher is given.
 """
 
 import json
