@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from nearedge_services.oracles.external import sweep_all
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -18,13 +20,15 @@ class Agent:
     """Base of the actors: ``perform("method", …)`` calls a method and measures it.
 
     Numerical libraries get one thread, so that results do not depend on the machine's number of cores
-    and several actors share it fairly.
+    and several actors share it fairly. What processes that were killed here have left in temporary folders is removed:
+    Ray starts a killed actor again, which is when.
     """
 
     def __init__(self) -> None:
         import torch
 
         torch.set_num_threads(1)
+        sweep_all()
 
     def perform(self, method: str, *args: Any) -> Outcome:
         """Call ``method`` with ``args``; an exception of the method reaches the caller."""

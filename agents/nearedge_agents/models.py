@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nearedge_agents.kinds import make_kind
+from nearedge_services.oracles.external import scratch_prefix
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ModelCache:
 
 
 def _load(model: ModelFiles) -> Any:
-    with tempfile.TemporaryDirectory(prefix="nearedge-model-") as name:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix("model")) as name:
         folder = Path(name)
         for relative, content in model.files.items():
             path = folder / relative

@@ -17,9 +17,6 @@ from ray.exceptions import (
 
 from nearedge_agents.agent import Agent, Outcome
 
-START_UP_S = 60.0
-"""What a process that has not answered yet may take beside the limit of its work: it is still being started."""
-
 
 @dataclass(frozen=True)
 class Work:
@@ -64,6 +61,8 @@ class _Slot:
     ref: Any = None
     is_up: bool = False
     """Whether the process has answered since it was started: before, nobody knows when the work began."""
+    ready: Any = None
+    """Answers when a process that was not up yet is: its work begins then. Only where that is limited in time."""
     is_overdue: bool = False
     """Whether the process was killed because the work took too long."""
 
@@ -116,6 +115,9 @@ class Pool:
         if slot is None:
             raise RuntimeError(f"pool {self.name} has no free actor")
         slot.work, slot.since = work, time.monotonic()
+        slot.ready = None
+        if self.limit_s is not None and not slot.is_up:
+            slot.ready = slot.actor.__ray_ready__.remote()  # calls are answered in order
         slot.ref = slot.actor.perform.remote(work.method, *work.args)
 
     def end_overdue(self) -> None:
@@ -125,8 +127,11 @@ class Pool:
         for slot in self._slots:
             if slot.work is None or slot.work.upkeep or slot.is_overdue:
                 continue
-            allowed = self.limit_s + (0.0 if slot.is_up else START_UP_S)
-            if time.monotonic() - slot.since > allowed:
+            if not slot.is_up:
+                # a process that only takes long to start is left alone
+                slot.is_up = bool(ray.wait([slot.ready], timeout=0)[0])
+                slot.since = time.monotonic()
+            if time.monotonic() - slot.since > self.limit_s:
                 slot.is_overdue = True
                 ray.kill(slot.actor, no_restart=False)
 

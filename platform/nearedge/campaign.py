@@ -36,6 +36,7 @@ from nearedge_db.store import (
     list_models,
     set_campaign_state,
 )
+from nearedge_services.oracles.external import sweep_all
 from nearedge_services.weights.labels import LabelledBy
 
 EXIT_FINISHED, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
@@ -88,6 +89,7 @@ def _run_checked(checked: Checked, console: Console) -> int:
         return EXIT_FINISHED
     finally:
         database.dispose()
+        sweep_all()  # actors are killed in the end, wherever they are
 
 
 def _tell_run_dir(run_dir: Path, console: Console) -> None:

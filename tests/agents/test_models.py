@@ -1,10 +1,15 @@
 """Model weights as bytes: out of one folder, into another process."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from ase.build import bulk
 
+from nearedge_agents.agent import Agent
 from nearedge_agents.kinds import make_kind
 from nearedge_agents.models import ModelCache, ModelFiles
 from nearedge_agents.targets import load_target, store_target
@@ -82,3 +87,23 @@ def test_a_target_survives_the_database(database):
     np.testing.assert_array_equal(loaded.mask, target.mask)
     assert (loaded.grid, loaded.absorber, loaded.window_ev) == (grid, "C", (0.0, 20.0))
     assert loaded.history == target.history
+
+
+def test_what_a_killed_process_left_is_removed_when_an_actor_starts(tmp_path, monkeypatch):
+    """A living process keeps its folders."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    program = (
+        "import sys, tempfile, time; from nearedge_services.oracles.external import scratch_prefix\n"
+        "print(tempfile.mkdtemp(prefix=scratch_prefix('model'), dir=sys.argv[1]), flush=True)\n"
+        "time.sleep(60)"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as other:
+        folder = Path(other.stdout.readline().strip())
+        (folder / "weights").write_text("half")
+        Agent()
+        assert folder.exists()
+        other.kill()
+        other.wait()
+        Agent()
+        assert not folder.exists()

@@ -219,6 +219,26 @@ def test_an_actor_that_hangs_is_ended_and_comes_back():
     pool.stop()
 
 
+def test_the_time_that_an_actor_takes_to_start_does_not_count():
+    pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, ("late",), limit_s=0.5)
+    pool.start()
+    pool.submit(Work("nap", (0.1,), tag="short"))
+    deadline = time.monotonic() + 60
+    while not ray.wait(pool.refs, timeout=0.05)[0] and time.monotonic() < deadline:
+        pool.end_overdue()
+    assert not answer(pool).lost
+    pool.submit(Work("vanish", (), tag="dies"))
+    assert answer(pool).lost
+    error = None
+    while not isinstance(error, TimeoutError) and time.monotonic() < deadline:
+        pool.submit(Work("nap", (60,), tag="hangs"))  # the first work of a new process, once it is there
+        while not ray.wait(pool.refs, timeout=0.05)[0] and time.monotonic() < deadline:
+            pool.end_overdue()
+        error = answer(pool).error
+    assert "the limit of pool clerk" in str(error)
+    pool.stop()
+
+
 def test_an_actor_that_cannot_be_made_is_an_error_not_a_loss():
     """A loss would be tried again for ever."""
     pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, ("broken",))

@@ -170,8 +170,7 @@ class Session:
         root = self._root or scratch_root()
         root.mkdir(parents=True, exist_ok=True)
         sweep(root)
-        mark = f"{_mark()}{os.getpid()}-{birth_of(os.getpid())}-{self._name}-"
-        self.folder = Path(tempfile.mkdtemp(prefix=mark, dir=root))
+        self.folder = Path(tempfile.mkdtemp(prefix=scratch_prefix(self._name), dir=root))
         try:
             self._keeper = _Keeper(self.folder)
         except BaseException:
@@ -247,6 +246,17 @@ def _raise_if_ended(
 def scratch_root() -> Path:
     """Where scratch folders are made: ``NEAREDGE_SCRATCH``, else the system's temporary folder."""
     return Path(os.environ.get(SCRATCH_VARIABLE) or tempfile.gettempdir())
+
+
+def scratch_prefix(name: str) -> str:
+    """How a temporary folder of this process is to be called, so that `sweep` removes what a killed one leaves."""
+    return f"{_mark()}{os.getpid()}-{birth_of(os.getpid())}-{name}-"
+
+
+def sweep_all() -> None:
+    """`sweep` wherever processes of this machine leave such folders."""
+    for root in {scratch_root(), Path(tempfile.gettempdir())}:
+        sweep(root)
 
 
 def sweep(root: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nearedge_db.errors import UserError
+from nearedge_services.oracles.external import scratch_prefix
 from nearedge_services.registry.kinds import kind_of
 from nearedge_services.registry.local_store import store_path
 from nearedge_services.registry.mlflow_library import mlflow_module
@@ -45,7 +46,7 @@ def load_calculator(
             "there is no model registry here", got=path, fix="name the store, or set MLFLOW_TRACKING_URI"
         )
     check_store(tracking_uri)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix("loading")) as scratch:
         registry = ModelRegistry(tracking_uri, experiment="")
         folder = registry.download(kind, match["alias"] or match["version"], Path(scratch) / kind)
         return Potential.load(folder).calculator(members)

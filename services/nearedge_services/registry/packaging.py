@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nearedge_db.errors import UserError
+from nearedge_services.oracles.external import scratch_prefix
 from nearedge_services.registry.examples import example_input
 from nearedge_services.registry.mlflow_library import mlflow_module
 
@@ -36,7 +37,7 @@ def save_pyfunc(
     """
     _check(model_folder)
     mlflow = mlflow_module()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix("packaging")) as scratch:
         model = Path(scratch) / MODEL_ARTIFACT
         shutil.copytree(model_folder, model)
         (model / METRICS_FILE).write_text(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nearedge_db.errors import UserError
+from nearedge_services.oracles.external import scratch_prefix
 from nearedge_services.registry.kinds import registered_name
 from nearedge_services.registry.mlflow_library import mlflow_module
 from nearedge_services.registry.packaging import save_pyfunc
@@ -162,7 +163,7 @@ def _log(client: Any, run: Any, training: TrainingRecord) -> None:
 
 def _register(client: Any, run: Any, training: TrainingRecord) -> int:
     name, run_id = registered_name(training.kind), run.info.run_id
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix("recording")) as scratch:
         packed = save_pyfunc(
             Path(scratch) / MODEL_PATH, training.kind, training.folder, dict(training.metrics), run_id
         )
