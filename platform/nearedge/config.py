@@ -183,13 +183,31 @@ class StopConfig(Section):
         return -(-self.labels // 3) if self.baseline_labels is None else self.baseline_labels
 
 
+def _whole_above_one(amount: float) -> float:
+    if amount > 1 and not amount.is_integer():
+        raise ValueError(f"must be a whole number above 1, not {amount:g}: a GPU is shared, or given whole")
+    return amount
+
+
+def _own_names(amounts: dict[str, float]) -> dict[str, float]:
+    taken = sorted({"CPU", "GPU", "memory", "object_store_memory"} & set(amounts))
+    if taken:
+        raise ValueError(f"{taken[0]} is Ray's own: use cpus, gpus or memory_gib")
+    return amounts
+
+
+Amount = Annotated[float, Field(ge=0)]
+
+
 class PoolConfig(Section):
-    """One pool of Ray actors."""
+    """One pool of Ray actors; cpus, gpus, memory and resources are what Ray reserves for each of them."""
 
     size: int = Field(1, ge=1)
     cpus: float = Field(0.3, ge=0)
-    gpus: float = Field(0.0, ge=0)
-    resources: dict[str, float] = Field(default_factory=dict)
+    gpus: Annotated[float, AfterValidator(_whole_above_one)] = Field(0.0, ge=0)
+    memory_gib: float = Field(0.0, ge=0)
+    """Memory, GiB: it decides where there is room for an actor, and does not limit what the actor takes."""
+    resources: Annotated[dict[str, Amount], AfterValidator(_own_names)] = Field(default_factory=dict)
     task_minutes: float | None = Field(None, gt=0)
     """Longest time of one piece of work; a process that takes longer is killed, and the work tried again."""
 

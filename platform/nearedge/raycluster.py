@@ -14,7 +14,8 @@ import ray
 
 from nearedge.config import CampaignConfig
 from nearedge.interruption import GO_ON
-from nearedge.raynodes import check_nodes
+from nearedge.raynodes import amounts_of_nodes, check_nodes
+from nearedge.room import check_node_sizes, custom_resources
 from nearedge.site import name_of_address, ray_address
 from nearedge_db.errors import UserError, one_line
 
@@ -61,7 +62,8 @@ def ray_running(config: CampaignConfig) -> Iterator[Servers]:
     The cluster is that of the settings, or of ``RAY_ADDRESS``: in a submitted job, the one that the job runs on.
     Raises UserError when it cannot be used.
 
-    A local Ray is told to have room for all pools: on a machine with fewer cores they share them.
+    A local Ray is told to have the CPUs and custom resources of all pools: on a machine with fewer cores they share
+    them. GPUs and memory are those of the machine.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options = {
@@ -86,6 +88,8 @@ def ray_running(config: CampaignConfig) -> Iterator[Servers]:
     else:
         servers = _start(config, options)
     try:
+        whose = "this machine's Ray" if address is None else "the Ray cluster"
+        check_node_sizes(config, amounts_of_nodes(), whose)
         if address is not None:
             check_nodes(config)
         yield servers
@@ -100,7 +104,8 @@ def ray_running(config: CampaignConfig) -> Iterator[Servers]:
 
 def _start(config: CampaignConfig, options: dict[str, Any]) -> Servers:
     """Start Ray on this machine."""
-    wanted = math.ceil(sum(pool.size * pool.cpus for pool in config.pools.values()))
+    pools = config.pools.values()
+    wanted = math.ceil(sum(pool.size * pool.cpus for pool in pools))
     cpus = config.ray.num_cpus or max(os.cpu_count() or 1, wanted)
     this = psutil.Process()
     before = this.children()
@@ -110,6 +115,7 @@ def _start(config: CampaignConfig, options: dict[str, Any]) -> Servers:
             ray.init(
                 address="local",
                 num_cpus=cpus,
+                resources=custom_resources(config),
                 include_dashboard=False,
                 _node_ip_address="127.0.0.1",
                 **options,

@@ -11,10 +11,16 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from nearedge.config import CampaignConfig
+from nearedge.room import Resources
 from nearedge_db.errors import UserError, one_line
 
 PATIENCE_S = 120.0
 """How long the nodes may take to answer: the first worker of a node imports Ray and unpacks the job's files."""
+
+
+def amounts_of_nodes() -> list[Resources]:
+    """What each living node of the cluster has in all, whoever uses it now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def check_nodes(config: CampaignConfig) -> None:

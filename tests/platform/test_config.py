@@ -217,7 +217,18 @@ def test_pools_given_in_part_are_filled_with_defaults(tmp_path):
     }
 
 
-@pytest.mark.parametrize("pools", [{"labeler": 3}, {"labeler": {"size": 0}}, [1, 2]])
+@pytest.mark.parametrize(
+    "pools",
+    [
+        {"labeler": 3},
+        {"labeler": {"size": 0}},
+        {"labeler": {"gpus": 1.5}},
+        {"labeler": {"memory_gib": -1}},
+        {"labeler": {"resources": {"GPU": 1}}},
+        {"labeler": {"resources": {"oracle": -1}}},
+        [1, 2],
+    ],
+)
 def test_bad_pools_are_refused(tmp_path, pools):
     assert "'pools" in complaint(write_config(tmp_path, pools=pools))
 

@@ -19,6 +19,7 @@ from nearedge.conductor.tracking import Tracking
 from nearedge.conductor.training import Training
 from nearedge.config import PoolName
 from nearedge.driving import DriverReplacedError
+from nearedge.room import actor_options
 from nearedge.stopping import Standing, reason_to_stop
 from nearedge_agents.agent import Agent
 from nearedge_agents.generator import Generator
@@ -262,9 +263,7 @@ class Conductor:
         config = self.context.config
         settings = config.pools[name]
         options = {
-            "num_cpus": settings.cpus,
-            "num_gpus": settings.gpus,
-            "resources": dict(settings.resources),
+            **actor_options(settings),
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}},
         }
         url = self.context.database.url
