@@ -82,7 +82,9 @@ def test_a_ray_of_its_own_has_the_custom_resources_and_no_more_gpus_than_the_mac
     """The labelers, which are looked at before the trainers, find their resource there."""
     pools = {"labeler": {"resources": {"oracle": 1}}, "trainer": {"gpus": 64, "cpus": 0}}
     asks = load_config(write_config(tmp_path, pools=pools, ray={"address": "local", "num_cpus": 2}))
-    refused = r"no node of this machine's Ray .* of pools\.trainer; got it asks gpus 64; the largest node has gpus"
+    refused = (
+        r"no node of this machine's Ray .* of pools\.trainer; got it asks gpus 64; the largest node has gpus"
+    )
     with pytest.raises(UserError, match=refused), ray_running(asks):
         raise AssertionError("it was not refused")
     assert not ray.is_initialized()
