@@ -1,6 +1,6 @@
 """Figures of the bench ``oracles``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -12,14 +12,14 @@ from nearedge.bench.base import Row
 
 Array = npt.NDArray[np.float64]
 
-#: Experiment, eV: the maxima of graphite and the edge of diamond.
 PI_EV, SIGMA_EV, DIAMOND_EV = 285.4, 291.7, 289.0
+"""Experiment, eV: the maxima of graphite and the edge of diamond."""
 
-#: Above the π* of graphite and below the edge of diamond, both aligned, eV.
-BETWEEN_EV = 287.5
+COMMON_EV = (-2.0, 15.0)
+"""Window in which spectra of different oracles are compared, eV from the zero of each."""
 
-#: Of the Fermi level, up to where the area of the networks counts as π*, eV.
-PI_BELOW_EV = 4.5
+_PI_HALF_WIDTH_EV = 1.0
+_SIGMA_ABOVE_PI_EV = (4.0, 12.0)
 
 
 @dataclass(frozen=True)
@@ -32,74 +32,172 @@ class Crystal:
 
     @property
     def pi_ev(self) -> float:
-        """First maximum of graphite that is above 15 % of the highest."""
-        y = self.graphite
-        inner = (y[1:-1] >= y[:-2]) & (y[1:-1] > y[2:]) & (y[1:-1] > 0.15 * y.max())
-        return float(self.energies_ev[1:-1][inner][0]) if inner.any() else float("nan")
+        """Of graphite's π*, see `pi_of`."""
+        return pi_of(self.energies_ev, self.graphite)
 
     @property
     def sigma_ev(self) -> float:
-        """Highest point of graphite at least 4 eV above π*."""
-        return float(
-            self.energies_ev[np.where(self.energies_ev >= self.pi_ev + 4, self.graphite, 0).argmax()]
-        )
+        """Of graphite's σ*, see `sigma_of`."""
+        return sigma_of(self.energies_ev, self.graphite)
+
+    @property
+    def valley(self) -> float:
+        """The lowest point between π* and σ* of graphite over the lower of the two."""
+        at = np.searchsorted(self.energies_ev, [self.pi_ev, self.sigma_ev])
+        if np.isnan(self.pi_ev):
+            return float("nan")
+        return float(self.graphite[at[0] : at[1] + 1].min() / self.graphite[at].min())
 
     @property
     def diamond_edge_ev(self) -> float:
         """Where diamond first reaches half of its maximum."""
         return float(self.energies_ev[int((self.diamond >= self.diamond.max() / 2).argmax())])
 
+    @property
+    def diamond_at_pi(self) -> float:
+        """The area of diamond where graphite has its π*, over that of graphite there."""
+        there = np.abs(self.energies_ev - self.pi_ev) <= _PI_HALF_WIDTH_EV
+        return float(self.diamond[there].sum() / self.graphite[there].sum()) if there.any() else float("nan")
+
+    @property
+    def boundary_ev(self) -> float:
+        """Half-way from the π* of graphite to the edge of diamond: what is below counts as π*."""
+        return (self.pi_ev + self.diamond_edge_ev) / 2
+
     def photon_ev(self, energy_ev: float) -> float:
         """The energy after the one alignment of an oracle: graphite's π* is the experiment's."""
         return energy_ev - self.pi_ev + PI_EV
 
-    def between(self, spectrum: Array) -> float:
-        """Share of a spectrum below ``BETWEEN_EV``, aligned."""
-        return float(spectrum[self.photon_ev(0.0) + self.energies_ev < BETWEEN_EV].sum())
+    def pi_share(self, spectrum: Array) -> float:
+        """Share of a spectrum on the same energies below `boundary_ev`."""
+        return float(spectrum[self.energies_ev < self.boundary_ev].sum() / spectrum.sum())
 
 
-def crystal_rows(name: str, crystal: Crystal) -> list[Row]:
-    """Positions beside experiment, and what lies below the edge of diamond in either crystal."""
-    return [
+def pi_of(energies_ev: Array, graphite: Array) -> float:
+    """First maximum that is above 15 % of the highest, eV; NaN where there is none."""
+    y = graphite
+    inner = (y[1:-1] >= y[:-2]) & (y[1:-1] > y[2:]) & (y[1:-1] > 0.15 * y.max())
+    return float(energies_ev[1:-1][inner][0]) if inner.any() else float("nan")
+
+
+def sigma_of(energies_ev: Array, graphite: Array) -> float:
+    """Highest point from 4 to 12 eV above π*, eV."""
+    above = energies_ev - pi_of(energies_ev, graphite)
+    there = (above >= _SIGMA_ABOVE_PI_EV[0]) & (above <= _SIGMA_ABOVE_PI_EV[1])
+    return float(energies_ev[np.where(there, graphite, 0).argmax()])
+
+
+def crystal_rows(name: str, crystal: Crystal, photon_zero_ev: float | None = None) -> list[Row]:
+    """Positions beside experiment after one alignment, and whether graphite and diamond are told apart.
+
+    ``photon_zero_ev``: the photon energy that is the zero, of an oracle that knows it.
+    """
+    rows = [
         Row.shown(f"{name}: σ* of graphite", crystal.photon_ev(crystal.sigma_ev), "eV", SIGMA_EV),
         Row.shown(f"{name}: edge of diamond", crystal.photon_ev(crystal.diamond_edge_ev), "eV", DIAMOND_EV),
-        Row.shown(
-            f"{name}: graphite below {BETWEEN_EV} eV; diamond",
-            100 * crystal.between(crystal.graphite),
-            "% of the area",
-            100 * crystal.between(crystal.diamond),
-        ),
-        Row.at_least(
-            f"{name}: the former over the latter",
-            crystal.between(crystal.graphite) / max(crystal.between(crystal.diamond), 1e-3),
-            2.0,
+        Row.at_most(f"{name}: between π* and σ* of graphite, of the lower", 100 * crystal.valley, 80, "%"),
+        Row.at_most(
+            f"{name}: diamond within 1 eV of graphite's π*, of graphite there",
+            100 * crystal.diamond_at_pi,
+            25,
+            "%",
         ),
     ]
+    if photon_zero_ev is not None:
+        rows.insert(
+            0, Row.shown(f"{name}: π* of graphite, not aligned", photon_zero_ev + crystal.pi_ev, "eV", PI_EV)
+        )
+    return rows
 
 
-def ranking_rows(
-    name: str, axis_ev: Array, own: Sequence[Array], true: Sequence[Array], unsaturated: Sequence[float]
+def network_rows(
+    name: str, crystal: Crystal, networks: Sequence[Array], unsaturated: Sequence[float]
 ) -> tuple[list[Row], dict[str, Any]]:
-    """How an oracle orders networks: spectra (E,) of its own and of the reference on one axis.
+    """Whether amorphous networks lie between diamond and graphite, ordered by their share of sp and sp².
 
-    ``unsaturated`` is each network's share of atoms that are not four-fold.
+    ``networks``: mean spectra (E,) on the crystal's energies. ``unsaturated``: of each, the share of atoms that are
+    not four-fold.
     """
-    from scipy.stats import spearmanr
-
-    pairs = list(combinations(range(len(own)), 2))
-    distances = [[float(np.sqrt(np.mean((s[i] - s[j]) ** 2))) for i, j in pairs] for s in (own, true)]
-    pi = [[float(s[axis_ev < PI_BELOW_EV].sum()) for s in spectra] for spectra in (own, true)]
-    rank = float(spearmanr(*distances).statistic)
-    ordered = [float(spearmanr(one, unsaturated).statistic) for one in pi]
+    shares = [crystal.pi_share(spectrum) for spectrum in networks]
+    ends = crystal.pi_share(crystal.diamond), crystal.pi_share(crystal.graphite)
+    between = sum(ends[0] < share < ends[1] for share in shares)
     rows = [
-        Row.at_least(f"{name}: rank correlation of pair distances with the reference", rank, 0.5),
+        Row.shown(f"{name}: π* share of graphite; diamond", 100 * ends[1], "%", 100 * ends[0]),
+        Row.shown(f"{name}: networks between them, of {len(shares)}", between),
         Row.at_least(
-            f"{name}: of π* area with the share not four-fold; reference", ordered[0], 0.7, "", ordered[1]
+            f"{name}: rank correlation of their π* share and sp² + sp share", _rank(shares, unsaturated), 0.7
         ),
     ]
     return rows, {
-        "own": distances[0],
-        "reference": distances[1],
-        "pi": pi[0],
+        "pi_share": shares,
         "unsaturated": list(unsaturated),
+        "diamond": ends[0],
+        "graphite": ends[1],
     }
+
+
+def ranking_rows(
+    name: str, own: Sequence[Array], true: Sequence[Array], shares: tuple[Sequence[float], Sequence[float]]
+) -> tuple[list[Row], dict[str, Any]]:
+    """How an oracle orders absorbers: spectra (E,) of its own and of gpaw, each of unit sum in `COMMON_EV`.
+
+    ``shares``: the π* share of each spectrum, own and true.
+    """
+    pairs = list(combinations(range(len(own)), 2))
+    distances = [[float(np.sqrt(np.mean((s[i] - s[j]) ** 2))) for i, j in pairs] for s in (own, true)]
+    rows = [
+        Row.at_least(
+            f"{name}: rank correlation with gpaw, distances of {len(pairs)} pairs", _rank(*distances), 0.5
+        ),
+        Row.at_least(
+            f"{name}: rank correlation with gpaw, π* share of {len(own)} absorbers", _rank(*shares), 0.5
+        ),
+    ]
+    return rows, {"own": distances[0], "gpaw": distances[1], "pi_share": [list(one) for one in shares]}
+
+
+def series_rows(
+    title: str, values: Sequence[Any], energies_ev: Sequence[Array], spectra: Sequence[Array], crystal: str
+) -> list[Row]:
+    """How far each value of a setting is from the last: area that differs, and graphite's π*–σ* distance.
+
+    ``spectra``: of unit sum, each on its own energies, which are compared as they stand. ``title``: of the series.
+    """
+    rows = []
+    last = spectra[-1]
+    for value, axis, spectrum in zip(values[:-1], energies_ev, spectra, strict=False):
+        on_last = np.interp(energies_ev[-1], axis, spectrum, left=0.0, right=0.0)
+        differing = 50 * float(np.abs(on_last / on_last.sum() - last).sum())
+        pair = f"{title} {shown(value)} against {shown(values[-1])}"
+        rows.append(Row.shown(f"{pair}, area that differs", differing, "%"))
+        if crystal == "graphite":
+            apart = [sigma_of(e, s) - pi_of(e, s) for e, s in ((axis, spectrum), (energies_ev[-1], last))]
+            rows.append(Row.shown(f"{pair}, π* to σ*", apart[0], "eV", apart[1]))
+    return rows
+
+
+def shown(value: Any) -> str:
+    """A setting's value in a table."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "×".join(str(one) for one in value)
+    return "default" if value is None else str(value)
+
+
+def common(energies_ev: Array, spectrum: Array, axis_ev: Array) -> Array:
+    """The spectrum on another axis, of unit sum there."""
+    found = np.interp(axis_ev, energies_ev, spectrum)
+    return np.asarray(found / found.sum())
+
+
+def absent_rows(missing: Mapping[str, str], failed: Mapping[str, str]) -> list[Row]:
+    """A row for each oracle that is not installed, and one, not passed, for each calculation that failed."""
+    return [
+        *(Row.shown(f"{name}: not measured, {reason}", None) for name, reason in missing.items()),
+        *(Row.at_least(f"{name}: failed, {reason}", None, 0) for name, reason in failed.items()),
+    ]
+
+
+def _rank(first: Sequence[float], second: Sequence[float]) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(first, second).statistic)

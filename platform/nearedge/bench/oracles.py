@@ -1,153 +1,123 @@
 """Bench ``oracles``: carbon's known spectra by every oracle that is installed, and how alike they rank structures."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from ase import Atoms
-from ase.build import bulk
-
-from nearedge.bench.base import BenchOptions, BenchResult, Report
-from nearedge.bench.oracle_rows import Crystal, crystal_rows, ranking_rows
-from nearedge.bench.oracles_picture import draw
-from nearedge_db.errors import UserError
-from nearedge_services.oracles.base import Oracle
-from nearedge_services.oracles.factory import make_oracle
-from nearedge_services.oracles.per_absorber import Finished
-from nearedge_services.structures.coordination import coordination_fractions
-from nearedge_services.structures.extxyz import labelled, read_structures
-
-Array = npt.NDArray[np.float64]
-
-#: Of each reference network, for oracles that take a run for each absorber.
-_FEW_ABSORBERS = (5, 21, 37, 53)
-
-
-@dataclass(frozen=True)
-class Case:
-    """An oracle as the bench uses it.
-
-    Attributes:
-        oracle: its name.
-        settings: beside its defaults.
-        one_absorber: it takes a run for each absorber, and a primitive cell is enough; else all atoms of 64.
-        long: not in the short form.
-        ranks: it labels the reference networks too.
-    """
-
-    oracle: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    one_absorber: bool = False
-    long: bool = False
-    ranks: bool = False
-
-
-CASES: dict[str, Case] = {
-    "xtb": Case("xtb", ranks=True),
-    "xtb, Z+1": Case("xtb", {"core_hole": "z+1"}, long=True),
-    "feff": Case("feff", one_absorber=True, ranks=True),
-    "feff, l_max 1": Case("feff", {"l_max": 1}, one_absorber=True, long=True),
-    "feff, l_max 3": Case("feff", {"l_max": 3}, one_absorber=True, long=True),
-    "feff, 5.5 Å": Case("feff", {"r_fms_a": 5.5}, one_absorber=True, long=True),
-    "espresso, no supercell": Case("espresso", {"image_distance_a": 0}, one_absorber=True),
-    "espresso, no supercell, 60 Ry": Case(
-        "espresso", {"image_distance_a": 0, "cutoff_ry": 60}, one_absorber=True, long=True
-    ),
-    "espresso, no supercell, k 0.5/Å": Case(
-        "espresso", {"image_distance_a": 0, "k_spacing_per_a": 0.5}, one_absorber=True, long=True
-    ),
-    "espresso, holes 4 Å apart": Case("espresso", {"image_distance_a": 4.0}, one_absorber=True, long=True),
-}
-"""What is measured; the first of an oracle is the one that the others are judged by."""
+from nearedge.bench.base import BenchOptions, BenchResult, Report, Row
+from nearedge.bench.oracle_cases import CASES, SERIES, SHORT_CASES, Case, Series
+from nearedge.bench.oracle_networks import make_or_read_networks, rank_networks
+from nearedge.bench.oracle_rows import PI_EV, Crystal, absent_rows, crystal_rows, pi_of, series_rows, shown
+from nearedge.bench.oracle_spectra import Spectra, SpectraFolder
 
 
 class OraclesBench:
-    """Graphite and diamond beside experiment, and amorphous networks beside the labels of a reference."""
+    """Graphite and diamond beside experiment, amorphous networks beside gpaw, and convergence.
+
+    ``cases`` and ``series``: what is calculated, by name; default: all. The short form has cases of its own, and
+    neither networks nor series.
+    """
 
     name = "oracles"
 
-    def run(self, options: BenchOptions, report: Report) -> BenchResult:
-        """Label what is not labelled yet; every spectrum is kept in the output folder as it comes.
+    def __init__(
+        self, cases: Mapping[str, Case] | None = None, series: Sequence[Series] | None = None
+    ) -> None:
+        self.cases = cases
+        self.series = series
 
-        ``options.reference``: labelled networks, from a better method, to rank. Raises UserError where they have
-        no labels.
+    def run(self, options: BenchOptions, report: Report) -> BenchResult:
+        """Calculate what is not kept from before in the output folder.
+
+        ``options.reference``: networks of carbon, for which labels in the file stand for those of gpaw. Raises
+        UserError where they are not of carbon.
         """
-        frames = _reference(options)
-        cases = {name: case for name, case in CASES.items() if not (options.short and case.long)}
+        cases = dict(self.cases or (SHORT_CASES if options.short else CASES))
+        series = [] if options.short else list(SERIES if self.series is None else self.series)
+        kept = SpectraFolder(options.out / "oracles-spectra")
+        there = {one for one in _oracles(cases, series) if kept.look_for(one)}
+        cases = {name: case for name, case in cases.items() if case.oracle in there}
+        series = [one for one in series if one.oracle in there]
+        networks = [] if options.short else make_or_read_networks(options)
+        tasks = _Progress(
+            report, len(cases) + len(series) + sum(c.network is not None for c in cases.values())
+        )
+
         crystals: dict[str, Crystal] = {}
-        networks: dict[str, list[Array]] = {}
-        missing: dict[str, str] = {}
-        for number, (name, case) in enumerate(cases.items()):
-            report(number / len(cases), name)
-            try:
-                oracle = make_oracle(case.oracle, {**case.settings, **_absorbers(case, (0,))})
-            except UserError as error:
-                missing[name] = str(error)
-                continue
-            kept = options.out / "oracles-spectra"
-            spectra = [_spectrum(oracle, atoms, kept) for atoms in _crystals(case)]
-            crystals[name] = Crystal(oracle.grid.energies, *spectra)
-            if case.ranks and not options.short:
-                among = make_oracle(case.oracle, {**case.settings, **_absorbers(case, _FEW_ABSORBERS)})
-                networks[name] = [_spectrum(among, atoms, kept) for atoms in frames]
-        rows = [row for name, crystal in crystals.items() for row in crystal_rows(name, crystal)]
-        data: dict[str, Any] = {
-            "crystals": {name: vars(c) for name, c in crystals.items()},
-            "missing": missing,
-        }
-        for name, spectra in networks.items():
-            if not spectra:
-                continue
-            few = _FEW_ABSORBERS if cases[name].one_absorber else range(len(frames[0]))
-            true = [_normal(atoms.arrays["xanes"][list(few)].mean(axis=0)) for atoms in frames]
-            axis = np.asarray(frames[0].info["xanes_energies"], dtype=float)
-            common = [_normal(np.interp(axis, crystals[name].energies_ev, one)) for one in spectra]
-            unsaturated = [1.0 - coordination_fractions(atoms).get(4, 0.0) for atoms in frames]
-            found, data[f"ranking, {name}"] = ranking_rows(name, axis, common, true, unsaturated)
-            rows += found
-        return BenchResult(self.name, rows, data)
+        rows: list[Row] = []
+        for name, case in cases.items():
+            tasks.next(name)
+            crystals.update(_crystals(kept, name, case))
+            if name in crystals:
+                rows += crystal_rows(name, crystals[name], case.photon_zero_ev)
+        data: dict[str, Any] = {"crystals": {name: vars(crystal) for name, crystal in crystals.items()}}
+        if networks:
+            ranked, data["networks"] = rank_networks(kept, cases, crystals, networks, tasks.next)
+            rows += ranked
+        data["series"] = [found for one in series if (found := _series(kept, one, tasks.next)) is not None]
+        for one in data["series"]:
+            rows += one.pop("rows")
+        data.update(missing=kept.missing, failed=kept.failed)
+        return BenchResult(self.name, [*rows, *absent_rows(kept.missing, kept.failed)], data)
 
     def draw(self, result: BenchResult, path: Path) -> None:
-        """Write the picture."""
+        """Write the pictures: of the spectra, and beside it, where there is any, of convergence."""
+        from nearedge.bench.oracles_picture import draw, draw_convergence
+
         draw(result, path)
+        if result.data["series"]:
+            draw_convergence(result, path.with_name(f"{path.stem}-convergence{path.suffix}"))
 
 
-def _reference(options: BenchOptions) -> list[Atoms]:
-    if options.reference is None:
-        return []
-    frames = read_structures(options.reference)
-    if not frames or not all(labelled(atoms) for atoms in frames):
-        raise UserError("the reference has no labels", got=options.reference, fix="give labelled structures")
-    return frames
+class _Progress:
+    """Says which of so many tasks is begun."""
+
+    def __init__(self, report: Report, count: int) -> None:
+        self.report, self.count, self.begun = report, max(1, count), 0
+
+    def next(self, text: str) -> None:
+        self.report(min(1.0, self.begun / self.count), text)
+        self.begun += 1
 
 
-def _absorbers(case: Case, wanted: Sequence[int]) -> dict[str, Any]:
-    return {"absorbers": list(wanted)} if case.one_absorber else {}
+def _oracles(cases: Mapping[str, Case], series: Sequence[Series]) -> list[str]:
+    return sorted({*(case.oracle for case in cases.values()), *(one.oracle for one in series)})
 
 
-def _crystals(case: Case) -> tuple[Atoms, Atoms]:
-    """Graphite and diamond."""
-    from ase.lattice.hexagonal import Graphite
-
-    size = (1, 1, 1) if case.one_absorber else (4, 4, 1)
-    graphite = Graphite("C", latticeconstant={"a": 2.461, "c": 6.708}, size=size)
-    diamond = bulk("C", "diamond", 3.567, cubic=not case.one_absorber)
-    return Atoms(graphite), diamond if case.one_absorber else diamond.repeat(2)
-
-
-def _spectrum(oracle: Oracle, atoms: Atoms, kept: Path) -> Array:
-    """Mean over the absorbers, of unit sum (E,): kept, or calculated now."""
-    store = Finished(atoms, oracle.settings_hash, kept)
-    found = store.load("label")
-    if found is None:
-        found = {"xanes": oracle.label(atoms).xanes}
-        store.keep("label", found)
-    rows = found["xanes"]
-    return _normal(rows[rows.any(axis=1)].mean(axis=0))
+def _crystals(kept: SpectraFolder, name: str, case: Case) -> dict[str, Crystal]:
+    """The case's crystals under its name; empty where a calculation failed."""
+    found = {
+        crystal: kept.find(f"{name}, {crystal}", case.oracle, case.for_crystal(crystal), atoms)
+        for crystal, atoms in case.crystals().items()
+    }
+    graphite, diamond = found["graphite"], found["diamond"]
+    if graphite is None or diamond is None:
+        return {}
+    return {name: Crystal(graphite.energies_ev, graphite.mean, diamond.mean)}
 
 
-def _normal(spectrum: Array) -> Array:
-    return spectrum / spectrum.sum()
+def _series(kept: SpectraFolder, series: Series, begin: Callable[[str], None]) -> dict[str, Any] | None:
+    """Spectra of one series and its rows; None where one of them failed."""
+    title = f"{series.oracle}, {series.crystal}, {series.what}"
+    begin(title)
+    found: list[Spectra] = []
+    for value in series.values:
+        case = series.member(value)
+        name = f"{title} {shown(value)}"
+        atoms = case.crystals()[series.crystal]
+        one = kept.find(name, case.oracle, case.for_crystal(series.crystal), atoms)
+        if one is None:
+            return None
+        found.append(one)
+    axes = [one.energies_ev for one in found]
+    if series.aligned:
+        axes = [axis - pi_of(axis, one.mean) + PI_EV for axis, one in zip(axes, found, strict=True)]
+    return {
+        "title": title,
+        "crystal": series.crystal,
+        "values": [shown(value) for value in series.values],
+        "energies_ev": axes,
+        "spectra": [one.mean for one in found],
+        "seconds": [one.seconds for one in found],
+        "rows": series_rows(title, series.values, axes, [one.mean for one in found], series.crystal),
+    }

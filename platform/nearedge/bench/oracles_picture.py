@@ -1,31 +1,86 @@
-"""The picture of the bench ``oracles``."""
+"""The pictures of the bench ``oracles``."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nearedge.bench.base import BenchResult
 from nearedge.bench.oracle_rows import DIAMOND_EV, PI_EV, SIGMA_EV, Crystal
-from nearedge.report.style import GUIDED, MUTED, UNGUIDED
+from nearedge.report.style import BEST_COLOURS, GUIDED, MUTED, TARGET, UNGUIDED
+
+_SHOWN_EV = (281, 304)
+_SERIES_SHOWN_EV = (-2, 20)
 
 
 def draw(result: BenchResult, path: Path) -> None:
-    """Graphite and diamond by every oracle, each aligned once, beside the positions of experiment."""
+    """Left: graphite and diamond by every oracle, each aligned once. Right: the networks, from sp³ to sp²."""
     from matplotlib.figure import Figure
 
     crystals = {name: Crystal(**arrays) for name, arrays in result.data["crystals"].items()}
-    figure = Figure(figsize=(9, 1.6 * max(2, len(crystals))), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(max(1, len(crystals)), 1, sharex=True))
-    for axis, (name, crystal) in zip(axes, crystals.items(), strict=False):
+    networks = result.data.get("networks", {})
+    count = max(1, len(crystals))
+    figure = Figure(figsize=(10, 1 + 1.5 * count), layout="constrained")
+    axes = figure.subplots(count, 2, sharex="col", squeeze=False)
+    for row, (name, crystal) in zip(axes, crystals.items(), strict=False):
         energies = crystal.photon_ev(0.0) + crystal.energies_ev
-        axis.plot(energies, crystal.graphite / crystal.graphite.max(), color=GUIDED, label="graphite")
-        axis.plot(energies, crystal.diamond / crystal.diamond.max(), color=UNGUIDED, label="diamond")
+        row[0].plot(energies, crystal.graphite / crystal.graphite.max(), color=TARGET, label="graphite")
+        row[0].plot(energies, crystal.diamond / crystal.diamond.max(), color=UNGUIDED, label="diamond")
         for position in (PI_EV, SIGMA_EV, DIAMOND_EV):
-            axis.axvline(position, color=MUTED, lw=0.8, ls=":")
-        axis.set(ylim=(0, 1.05), yticks=[], xlim=(280, 312))
-        axis.set_title(name, fontsize=9, loc="left")
-    axes[0].legend(fontsize=8)
-    axes[-1].set_xlabel(
-        "photon energy (eV), aligned at π* of graphite; dotted: π*, diamond's edge, σ* of experiment"
+            row[0].axvline(position, color=MUTED, lw=0.8, ls=":")
+        row[0].set(ylim=(0, 1.08), yticks=[], xlim=_SHOWN_EV)
+        row[0].set_title(name, fontsize=9, loc="left")
+        if name in networks:
+            _draw_networks(row[1], crystal, networks[name])
+        else:
+            row[1].set_axis_off()
+    axes[0, 0].legend(fontsize=8)
+    axes[-1, 0].set_xlabel(
+        "photon energy (eV), π* of graphite at 285.4\ndotted: π*, diamond's edge and σ* of experiment"
     )
+    lowest = [row[1] for row, name in zip(axes, crystals, strict=False) if name in networks]
+    if lowest:
+        lowest[-1].set_xlabel("the same, a-C networks from few (pale) to many sp² atoms (dark)")
+        lowest[-1].tick_params(labelbottom=True)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_networks(axis: Any, crystal: Crystal, networks: dict[str, Any]) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("sp2", BEST_COLOURS[::-1])
+    order = np.argsort(networks["unsaturated"])
+    for place, index in enumerate(order):
+        spectrum = np.asarray(networks["spectra"][index])
+        axis.plot(
+            crystal.photon_ev(0.0) + crystal.energies_ev,
+            spectrum / spectrum.max(),
+            color=colours(place / max(1, len(order) - 1)),
+            lw=1.1,
+        )
+    axis.axvline(crystal.photon_ev(crystal.boundary_ev), color=MUTED, lw=0.8, ls="--")
+    axis.set(ylim=(0, 1.08), yticks=[], xlim=_SHOWN_EV)
+
+
+def draw_convergence(result: BenchResult, path: Path) -> None:
+    """A panel for every series: its spectra, the last one in black."""
+    from matplotlib.figure import Figure
+
+    series = result.data["series"]
+    figure = Figure(figsize=(12, 2.4 * ((len(series) + 2) // 3)), layout="constrained")
+    axes = figure.subplots((len(series) + 2) // 3, 3, squeeze=False).ravel()
+    for axis, one in zip(axes, series, strict=False):
+        last = len(one["values"]) - 1
+        for number, (value, energies, spectrum) in enumerate(
+            zip(one["values"], one["energies_ev"], one["spectra"], strict=True)
+        ):
+            colour = TARGET if number == last else (UNGUIDED, GUIDED, MUTED)[number % 3]
+            axis.plot(energies, spectrum, color=colour, lw=1.2 if number == last else 1.0, label=value)
+        start = PI_EV if np.min(one["energies_ev"][0]) > PI_EV / 2 else 0.0
+        axis.set(yticks=[], ylim=(0, None), xlim=(start + _SERIES_SHOWN_EV[0], start + _SERIES_SHOWN_EV[1]))
+        axis.set_title(one["title"], fontsize=9, loc="left")
+        axis.legend(fontsize=7)
+    for axis in axes[len(series) :]:
+        axis.set_axis_off()
+    figure.supxlabel("energy (eV) from the zero of each oracle", fontsize=9)
     figure.savefig(path, dpi=110)

@@ -9,19 +9,24 @@ from ase import Atoms
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles.base import KeepsLabel, Label, Oracle
-from nearedge_services.oracles.errors import BadGeometry, OracleError
+from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleError
+from nearedge_services.oracles.external import SCRATCH_VARIABLE
 from nearedge_services.oracles.factory import ORACLES, make_oracle
+from nearedge_services.spectra.labelled import label_cell_means
+from nearedge_services.structures.bond_order import bond_order_potential
 from nearedge_services.structures.extxyz import labelled
 
 
 class OracleContract:
-    """Override `oracle`, `other_oracle` (same kind, one setting changed) and `structure` (a small, distorted
-    cell).
+    """Override `oracle`, `other_oracle` (same kind, one setting changed), `hopeless_oracle` (same kind, so few
+    iterations that it cannot converge) and `structure` (a small, distorted cell of C or Si).
     """
 
     energy_tolerance_ev: ClassVar[float] = 1e-4
     force_tolerance: ClassVar[float] = 0.01
     spectrum_tolerance: ClassVar[float] = 1e-4
+    areas: ClassVar[tuple[float, float]] = (1 - 1e-6, 1 + 1e-6)
+    """Smallest and largest area of the spectrum of an atom: one, unless it keeps the weight of its states."""
 
     @pytest.fixture(scope="class")
     def oracle(self) -> Oracle:
@@ -29,6 +34,10 @@ class OracleContract:
 
     @pytest.fixture(scope="class")
     def other_oracle(self) -> Oracle:
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    def hopeless_oracle(self) -> Oracle:
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
@@ -45,8 +54,24 @@ class OracleContract:
         np.testing.assert_array_equal(label.energies_ev, oracle.grid.energies)
         assert np.isfinite(label.energy_ev)
         assert label.seconds > 0
+
+    def test_spectra_are_not_negative_and_normalised(self, oracle, label):
         assert (label.xanes >= 0).all()
-        assert (label.xanes.sum(axis=1) > 0).all()
+        areas = label.xanes @ oracle.grid.weights
+        assert self.areas[0] <= areas.min() <= areas.max() <= self.areas[1]
+
+    def test_the_cell_mean_is_the_mean_of_the_atoms(self, structure, label):
+        symbol = str(structure.symbols[0])
+        grid, means = label_cell_means([label.attach(structure)], symbol)
+        mean = label.xanes[structure.symbols == symbol].mean(axis=0)
+        np.testing.assert_allclose(means[0], mean / (grid.weights @ mean), atol=1e-12)
+
+    def test_units_are_those_of_a_classical_potential_in_ev_and_a(self, structure, label):
+        """Rydberg and bohr, or Hartree, would be off by a factor of 26 or more; the energy follows by its gradient."""
+        atoms = structure.copy()
+        atoms.calc = bond_order_potential()
+        sizes = [np.linalg.norm(forces) for forces in (label.forces_ev_per_a, atoms.get_forces())]
+        assert 0.3 < sizes[0] / sizes[1] < 3
 
     def test_attach_makes_a_labelled_copy(self, structure, label):
         attached = label.attach(structure)
@@ -58,8 +83,9 @@ class OracleContract:
         with pytest.raises(ValueError, match="atoms"):
             label.attach(structure[:-1])
 
-    def test_same_structure_same_label(self, oracle, structure, label):
+    def test_same_structure_same_label_and_nothing_is_printed(self, oracle, structure, label, capfd):
         again = oracle.label(structure)
+        assert capfd.readouterr().out == ""
         assert again.energy_ev == pytest.approx(label.energy_ev, abs=1e-8)
         np.testing.assert_allclose(again.xanes, label.xanes, atol=1e-8)
 
@@ -147,9 +173,15 @@ class OracleContract:
         assert pickle.loads(pickle.dumps(oracle)).settings_hash == oracle.settings_hash  # noqa: S301 - own bytes
         assert pickle.loads(pickle.dumps(label)).energy_ev == label.energy_ev  # noqa: S301
 
-    def test_prints_nothing(self, oracle, structure, capfd):
-        oracle.label(structure)
-        assert capfd.readouterr().out == ""
+    def test_what_does_not_converge_says_so_in_a_line_and_may_be_tried_again(
+        self, hopeless_oracle, structure, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv(SCRATCH_VARIABLE, str(tmp_path))
+        with pytest.raises(NotConverged) as caught:
+            hopeless_oracle.label(structure)
+        assert caught.value.retryable
+        assert_pickles(caught.value)
+        assert list(tmp_path.iterdir()) == []
 
     def test_is_registered_and_refuses_unknown_settings(self, oracle):
         assert oracle.name in ORACLES

@@ -36,13 +36,14 @@ class TestFeff(OracleContract):
         return make_oracle("feff", {**CHEAP, "sigma_ev": 0.5})
 
     @pytest.fixture(scope="class")
+    def hopeless_oracle(self):
+        return make_oracle("feff", {**CHEAP, "scf_iterations": 1})
+
+    @pytest.fixture(scope="class")
     def structure(self):
         atoms = bulk("SiC", "zincblende", a=4.36)  # small, and insulating at the Γ point of the energies
         atoms.rattle(0.05, seed=1)
         return atoms
-
-    def test_every_spectrum_has_unit_area(self, oracle, label):
-        np.testing.assert_allclose(label.xanes @ oracle.grid.weights, 1.0, atol=1e-9)
 
 
 def test_how_it_is_run_is_not_in_the_hash_and_all_else_is():

@@ -28,6 +28,8 @@ def cell_mean(xanes: np.ndarray) -> np.ndarray:
 
 
 class TestXtb(OracleContract):
+    areas = (0.5, 3.0)  # the empty part of three p functions
+
     @pytest.fixture(scope="class")
     def oracle(self):
         return make_oracle("xtb", {})
@@ -35,6 +37,10 @@ class TestXtb(OracleContract):
     @pytest.fixture(scope="class")
     def other_oracle(self):
         return make_oracle("xtb", {"sigma_ev": 0.5})
+
+    @pytest.fixture(scope="class")
+    def hopeless_oracle(self):
+        return make_oracle("xtb", {"max_iterations": 2})
 
     @pytest.fixture(scope="class")
     def structure(self):

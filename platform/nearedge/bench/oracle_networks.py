@@ -1,0 +1,118 @@
+"""Amorphous networks in the bench ``oracles``: where they come from, and how each oracle orders them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+
+from nearedge.bench.base import BenchOptions, Row
+from nearedge.bench.oracle_cases import NETWORK_ATOMS, NETWORK_DENSITIES_G_CM3, Case
+from nearedge.bench.oracle_rows import COMMON_EV, Crystal, common, network_rows, ranking_rows
+from nearedge.bench.oracle_spectra import Spectra, SpectraFolder
+from nearedge_db.errors import UserError
+from nearedge_services.oracles.seed import make_network
+from nearedge_services.structures.composition import density_g_cm3, parse_composition
+from nearedge_services.structures.coordination import coordination_numbers
+from nearedge_services.structures.extxyz import labelled, read_structures, write_structures
+
+Array = npt.NDArray[np.float64]
+
+_JUDGE = "gpaw"
+_FOUR_FOLD = 4
+_STEP_EV = 0.25
+
+
+def make_or_read_networks(options: BenchOptions) -> list[Atoms]:
+    """From the file, as many as the bench makes, spread over its densities; else made, or kept from before."""
+    if options.reference is not None:
+        frames = sorted(read_structures(options.reference), key=density_g_cm3)
+        if any(set(atoms.get_chemical_symbols()) != {"C"} for atoms in frames):
+            raise UserError(
+                "the reference is not of carbon alone", got=options.reference, fix="give carbon networks"
+            )
+        wanted = np.linspace(0, len(frames) - 1, min(len(frames), len(NETWORK_DENSITIES_G_CM3)))
+        return [frames[round(index)] for index in wanted]
+    path = options.out / f"oracles-networks-{options.seed}.extxyz"
+    if not path.is_file():
+        composition = parse_composition(f"C{NETWORK_ATOMS}")
+        made = [
+            make_network(composition, density, options.seed + number)
+            for number, density in enumerate(NETWORK_DENSITIES_G_CM3)
+        ]
+        write_structures(path, made)
+    return read_structures(path)
+
+
+def chosen(atoms: Atoms, count: int | None) -> tuple[int, ...] | None:
+    """So many atoms that stand for all: equally far apart in the order of their coordination. None: all."""
+    if count is None:
+        return None
+    order = np.argsort(coordination_numbers(atoms), kind="stable")
+    places = ((np.arange(count) + 0.5) * len(atoms) / count).astype(int)
+    return tuple(sorted(int(index) for index in order[places]))
+
+
+def rank_networks(
+    kept: SpectraFolder,
+    cases: Mapping[str, Case],
+    crystals: Mapping[str, Crystal],
+    networks: Sequence[Atoms],
+    begin: Callable[[str], None],
+) -> tuple[list[Row], dict[str, Any]]:
+    """The networks by every case that has settings for them and whose crystals are known; see `network_rows`,
+    `ranking_rows`. ``begin`` is told what is calculated now.
+    """
+    found: dict[str, list[Spectra]] = {}
+    for name, crystal in crystals.items():
+        if cases[name].network is None:
+            continue
+        begin(f"{name}, networks")
+        of_all = [_network(kept, name, cases[name], atoms, crystal.energies_ev) for atoms in networks]
+        whole = [one for one in of_all if one is not None]
+        if len(whole) == len(networks):
+            found[name] = whole
+    unsaturated = [float(np.mean(coordination_numbers(atoms) < _FOUR_FOLD)) for atoms in networks]
+    rows: list[Row] = []
+    data: dict[str, Any] = {"unsaturated": unsaturated, "density_g_cm3": [density_g_cm3(a) for a in networks]}
+    judge = next((name for name in found if cases[name].oracle == _JUDGE), None)
+    for name, spectra in found.items():
+        means = [one.mean for one in spectra]
+        more, data[name] = network_rows(name, crystals[name], means, unsaturated)
+        data[name].update(spectra=means, seconds=[one.seconds for one in spectra])
+        rows += more
+        if judge is not None and name != judge:
+            more, data[name]["ranking"] = _against(
+                name, (spectra, found[judge]), (crystals[name], crystals[judge])
+            )
+            rows += more
+    if judge is None:
+        rows.append(Row.shown(f"not compared with {_JUDGE}: it has no spectra of the networks", None))
+    return rows, data
+
+
+def _network(kept: SpectraFolder, name: str, case: Case, atoms: Atoms, axis_ev: Array) -> Spectra | None:
+    """Of one network: by calculation, or gpaw's from a labelled file, on the axis and of unit sum."""
+    if case.oracle == _JUDGE and labelled(atoms):
+        axis = np.asarray(atoms.info["xanes_energies"], dtype=float)
+        return Spectra(axis_ev, np.array([common(axis, row, axis_ev) for row in atoms.arrays["xanes"]]), 0.0)
+    settings = case.for_network(chosen(atoms, case.network_absorbers))
+    title = f"{name}, network of {density_g_cm3(atoms):.2f} g/cm³"
+    return kept.find(title, case.oracle, settings, atoms)
+
+
+def _against(
+    name: str, pair: tuple[Sequence[Spectra], Sequence[Spectra]], crystals: tuple[Crystal, Crystal]
+) -> tuple[list[Row], dict[str, Any]]:
+    """The absorbers that both have, ordered by both: the named oracle first, then the one that judges."""
+    axis = np.arange(COMMON_EV[0], COMMON_EV[1] + _STEP_EV / 2, _STEP_EV)
+    spectra: tuple[list[Array], list[Array]] = ([], [])
+    shares: tuple[list[float], list[float]] = ([], [])
+    for both in zip(*pair, strict=True):
+        for atom in sorted(set(both[0].calculated) & set(both[1].calculated)):
+            for side, one in enumerate(both):
+                spectrum = common(one.energies_ev, one.rows[atom], axis)
+                spectra[side].append(spectrum)
+                shares[side].append(float(spectrum[axis < crystals[side].boundary_ev].sum()))
+    return ranking_rows(name, *spectra, shares)
