@@ -34,7 +34,7 @@ def make_or_read_networks(options: BenchOptions) -> list[Atoms]:
             )
         wanted = np.linspace(0, len(frames) - 1, min(len(frames), len(NETWORK_DENSITIES_G_CM3)))
         return [frames[round(index)] for index in wanted]
-    path = options.out / f"oracles-networks-{options.seed}.extxyz"
+    path = options.out / f"oracles-networks-{NETWORK_ATOMS}-{options.seed}.extxyz"
     if not path.is_file():
         composition = parse_composition(f"C{NETWORK_ATOMS}")
         made = [

@@ -19,7 +19,8 @@ from nearedge_services.structures.extxyz import labelled
 
 class OracleContract:
     """Override `oracle`, `other_oracle` (same kind, one setting changed), `hopeless_oracle` (same kind, so few
-    iterations that it cannot converge) and `structure` (a small, distorted cell of C or Si).
+    iterations that it cannot converge; None where nothing is iterated) and `structure` (a small, distorted cell of C
+    or Si).
     """
 
     energy_tolerance_ev: ClassVar[float] = 1e-4
@@ -37,7 +38,7 @@ class OracleContract:
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
-    def hopeless_oracle(self) -> Oracle:
+    def hopeless_oracle(self) -> Oracle | None:
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
@@ -176,6 +177,8 @@ class OracleContract:
     def test_what_does_not_converge_says_so_in_a_line_and_may_be_tried_again(
         self, hopeless_oracle, structure, tmp_path, monkeypatch
     ):
+        if hopeless_oracle is None:
+            pytest.skip("nothing is iterated")
         monkeypatch.setenv(SCRATCH_VARIABLE, str(tmp_path))
         with pytest.raises(NotConverged) as caught:
             hopeless_oracle.label(structure)

@@ -12,7 +12,6 @@ from tests.services.oracles.contract import OracleContract
 from nearedge_db.errors import UserError
 from nearedge_services.oracles import gpaw_setups
 from nearedge_services.oracles.errors import NotConverged, OracleCrash, OracleTimeout
-from nearedge_services.oracles.external import SCRATCH_VARIABLE
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.gpaw import GpawOracle, GpawSettings
 from nearedge_services.oracles.per_absorber import WORK_VARIABLE

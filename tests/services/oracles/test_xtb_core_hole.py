@@ -24,6 +24,8 @@ def rattled_diamond() -> Atoms:
 
 
 class TestXtbCoreHole(OracleContract):
+    areas = (0.5, 3.0)  # the empty part of three p functions
+
     @pytest.fixture(scope="class")
     def oracle(self):
         return make_oracle("xtb", {"core_hole": "z+1"})
@@ -31,6 +33,10 @@ class TestXtbCoreHole(OracleContract):
     @pytest.fixture(scope="class")
     def other_oracle(self):
         return make_oracle("xtb", {})
+
+    @pytest.fixture(scope="class")
+    def hopeless_oracle(self):
+        return make_oracle("xtb", {"core_hole": "z+1", "max_iterations": 2})
 
     @pytest.fixture(scope="class")
     def structure(self):
