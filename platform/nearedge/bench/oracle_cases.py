@@ -28,6 +28,7 @@ class Case:
         absorbers: atoms of both crystals whose mean is shown; None: all.
         network: settings for the amorphous networks, beside the defaults; None: it is not shown them.
         network_absorbers: atoms of each network that it calculates; None: all.
+        largest_network: atoms in the largest network it is shown: beyond, a spectrum takes many minutes.
         photon_zero_ev: the photon energy that is its zero; None: a Fermi level is.
     """
 
@@ -39,6 +40,7 @@ class Case:
     absorbers: tuple[int, ...] | None = (0,)
     network: Mapping[str, Any] | None = None
     network_absorbers: int | None = None
+    largest_network: int = 10_000
     photon_zero_ev: float | None = None
 
     def for_crystal(self, crystal: str) -> dict[str, Any]:
@@ -121,6 +123,7 @@ CASES: dict[str, Case] = {
         {"image_distance_a": 4.0},
         network={"cutoff_ry": 30, "k_spacing_per_a": 2.0, "image_distance_a": 0},
         network_absorbers=2,
+        largest_network=32,
         photon_zero_ev=284.0,
     ),
 }

@@ -65,8 +65,13 @@ def rank_networks(
     `ranking_rows`. ``begin`` is told what is calculated now.
     """
     found: dict[str, list[Spectra]] = {}
+    rows: list[Row] = []
     for name, crystal in crystals.items():
         if cases[name].network is None:
+            continue
+        largest = max(len(atoms) for atoms in networks)
+        if largest > cases[name].largest_network:
+            rows.append(Row.shown(f"{name}: not shown networks, {largest} atoms take it too long", None))
             continue
         begin(f"{name}, networks")
         of_all = [_network(kept, name, cases[name], atoms, crystal.energies_ev) for atoms in networks]
@@ -74,7 +79,6 @@ def rank_networks(
         if len(whole) == len(networks):
             found[name] = whole
     unsaturated = [float(np.mean(coordination_numbers(atoms) < _FOUR_FOLD)) for atoms in networks]
-    rows: list[Row] = []
     data: dict[str, Any] = {"unsaturated": unsaturated, "density_g_cm3": [density_g_cm3(a) for a in networks]}
     judge = next((name for name in found if cases[name].oracle == _JUDGE), None)
     for name, spectra in found.items():

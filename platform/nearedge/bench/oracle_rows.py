@@ -42,10 +42,10 @@ class Crystal:
 
     @property
     def valley(self) -> float:
-        """The lowest point between π* and σ* of graphite over the lower of the two."""
-        at = np.searchsorted(self.energies_ev, [self.pi_ev, self.sigma_ev])
-        if np.isnan(self.pi_ev):
+        """The lowest point between π* and σ* of graphite over the lower of the two; NaN without them."""
+        if np.isnan(self.sigma_ev):
             return float("nan")
+        at = np.searchsorted(self.energies_ev, [self.pi_ev, self.sigma_ev])
         return float(self.graphite[at[0] : at[1] + 1].min() / self.graphite[at].min())
 
     @property
@@ -74,17 +74,24 @@ class Crystal:
 
 
 def pi_of(energies_ev: Array, graphite: Array) -> float:
-    """First maximum that is above 15 % of the highest, eV; NaN where there is none."""
-    y = graphite
-    inner = (y[1:-1] >= y[:-2]) & (y[1:-1] > y[2:]) & (y[1:-1] > 0.15 * y.max())
-    return float(energies_ev[1:-1][inner][0]) if inner.any() else float("nan")
+    """First maximum that is above 15 % of the highest point, eV; NaN where there is none."""
+    return _first_maximum(energies_ev, graphite, 0.15 * graphite.max())
 
 
 def sigma_of(energies_ev: Array, graphite: Array) -> float:
-    """Highest point from 4 to 12 eV above π*, eV."""
+    """First maximum from 4 to 12 eV above π* that is above 60 % of the highest point there, eV; NaN without one.
+
+    A weaker one, of states between the layers, lies below.
+    """
     above = energies_ev - pi_of(energies_ev, graphite)
     there = (above >= _SIGMA_ABOVE_PI_EV[0]) & (above <= _SIGMA_ABOVE_PI_EV[1])
-    return float(energies_ev[np.where(there, graphite, 0).argmax()])
+    return _first_maximum(energies_ev[there], graphite[there], 0.6 * graphite[there].max(initial=0.0))
+
+
+def _first_maximum(energies_ev: Array, y: Array, least: float) -> float:
+    """Of those above ``least``, eV; NaN where there is none."""
+    inner = (y[1:-1] >= y[:-2]) & (y[1:-1] > y[2:]) & (y[1:-1] > least)
+    return float(energies_ev[1:-1][inner][0]) if inner.any() else float("nan")
 
 
 def crystal_rows(name: str, crystal: Crystal, photon_zero_ev: float | None = None) -> list[Row]:

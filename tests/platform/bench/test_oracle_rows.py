@@ -10,6 +10,7 @@ from nearedge.bench.oracle_rows import (
     ranking_rows,
     series_rows,
     shown,
+    sigma_of,
 )
 
 ENERGIES = np.arange(-2.0, 28.25, 0.25)
@@ -39,6 +40,12 @@ def test_positions_are_those_of_the_peaks_after_one_alignment():
     assert at_pi.measured < 1
     assert valley.passed
     assert at_pi.passed
+
+
+def test_sigma_is_neither_the_state_between_the_layers_nor_what_lies_above():
+    y = peaks((2, 0.5), (7, 0.4), (9, 0.8), (13.5, 1.0), (20, 3.0))
+    assert sigma_of(ENERGIES, y) == pytest.approx(9.0)
+    assert np.isnan(sigma_of(ENERGIES, peaks((2, 1.0))))
 
 
 def test_an_oracle_that_knows_photon_energies_shows_them():
