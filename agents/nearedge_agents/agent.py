@@ -1,10 +1,17 @@
 """What every Ray actor of a campaign shares: one entry point that measures the work it does."""
 
+import logging
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import ray
+
+from nearedge_agents.logs import TASK, Source, attach
 from nearedge_services.oracles.external import sweep_all
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Agent:
 
     Numerical libraries get one thread, so that results do not depend on the machine's number of cores
     and several actors share it fairly. What processes that were killed here have left in temporary folders is removed:
-    Ray starts a killed actor again, which is when.
+    a new actor takes the place of a killed one, which is when.
     """
 
     def __init__(self) -> None:
@@ -30,8 +37,23 @@ class Agent:
         torch.set_num_threads(1)
         sweep_all()
 
+    def begin(self, campaign: str, pool: str, logs: Path | None) -> None:
+        """Say that the process is up; from now on it appends what it does to the logs in that folder."""
+        if logs is not None:
+            attach(logs, Source(campaign, pool, ray.get_runtime_context().get_actor_id()))
+
     def perform(self, method: str, *args: Any) -> Outcome:
         """Call ``method`` with ``args``; an exception of the method reaches the caller."""
         wall, cpu = time.monotonic(), time.process_time()
-        value = getattr(self, method)(*args)
-        return Outcome(value, time.monotonic() - wall, time.process_time() - cpu)
+        is_task = method == "work"
+        TASK.set(args[0] if is_task else None)
+        try:
+            value = getattr(self, method)(*args)
+        except Exception:
+            logger.exception("%s failed", method)
+            raise
+        outcome = Outcome(value, time.monotonic() - wall, time.process_time() - cpu)
+        state = {"state": value.state, "problem": value.error} if is_task else {}
+        seconds = {"seconds": round(outcome.seconds, 4), "cpu_seconds": round(outcome.cpu_seconds, 4)}
+        logger.info("%s done", method, extra={"data": {**state, **seconds}})
+        return outcome

@@ -1,7 +1,9 @@
 """A pool of equal Ray actors: who is free, what is under way, how busy it was."""
 
+import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,6 +18,13 @@ from ray.exceptions import (
 )
 
 from nearedge_agents.agent import Agent, Outcome
+from nearedge_db.errors import one_line
+
+logger = logging.getLogger(__name__)
+
+DEATHS = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
+AGAIN_S = 1.0
+"""How long to wait after a process has died while it started."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,13 @@ class Done:
     error: Exception | None = None
     lost: bool = False
     actor: str = ""
+    seconds: float = 0.0
+    """How long the actor had it."""
 
 
 @dataclass
 class Usage:
-    """Time accounted since the last report, in seconds; capacity is size × wall time."""
+    """Time accounted since the last report, in seconds; capacity is actors × wall time."""
 
     busy: float = 0.0
     capacity: float = 0.0
@@ -55,27 +66,39 @@ class Usage:
 
 @dataclass
 class _Slot:
+    """One actor; it has no work before its process is up."""
+
     actor: ActorHandle
+    ready: Any
+    """Answers when the process is up; it waits for that while no node has room."""
+    is_up: bool = False
     work: Work | None = None
     since: float = 0.0
     ref: Any = None
-    is_up: bool = False
-    """Whether the process has answered since it was started: before, nobody knows when the work began."""
-    ready: Any = None
-    """Answers when a process that was not up yet is: its work begins then. Only where that is limited in time."""
     is_overdue: bool = False
     """Whether the process was killed because the work took too long."""
+    is_leaving: bool = False
+    """Whether it ends when its work is done."""
+
+    @property
+    def name(self) -> str:
+        """Ray's id of the actor."""
+        return self.actor._actor_id.hex()
+
+    @property
+    def is_free(self) -> bool:
+        return self.is_up and self.work is None and not self.is_leaving
 
     def busy_since(self, mark: float) -> float:
-        """Seconds of work since the mark, for all anybody knows."""
-        if self.work is None or self.work.upkeep or not self.is_up:
+        """Seconds of work since the mark."""
+        if self.work is None or self.work.upkeep:
             return 0.0
         return time.monotonic() - max(self.since, mark)
 
 
 @dataclass
 class Pool:
-    """``size`` actors of one class. Ray restarts an actor that dies; its work comes back as lost."""
+    """``size`` actors of one class. One that dies is replaced, on any node; its work comes back as lost."""
 
     name: str
     actor_class: type[Agent]
@@ -84,20 +107,35 @@ class Pool:
     args: tuple[Any, ...] = ()
     limit_s: float | None = None
     """Longest time of one piece of work; a process that takes longer is killed, and its work is lost."""
+    campaign: str = ""
+    logs: Path | None = None
+    """Folder to which the actors append what they do; see ``logs.py``."""
     _slots: list[_Slot] = field(default_factory=list, repr=False)
     _usage: Usage = field(default_factory=Usage, repr=False)
     _mark: float = field(default_factory=time.monotonic, repr=False)
+    _counted: float = field(default_factory=time.monotonic, repr=False)
+    """Until when the capacity is accounted."""
+    _not_before: float = field(default=0.0, repr=False)
 
     def start(self) -> None:
         """Create the actors; returns at once, before they are up."""
-        remote = ray.remote(self.actor_class).options(max_restarts=-1, max_task_retries=0, **self.options)
-        self._slots = [_Slot(remote.remote(*self.args)) for _ in range(self.size)]
-        self._mark = time.monotonic()
+        self._mark = self._counted = time.monotonic()
+        self._fill()
 
     @property
     def free(self) -> int:
-        """Number of actors without work."""
-        return sum(slot.work is None for slot in self._slots)
+        """Number of actors that can take work."""
+        return sum(slot.is_free for slot in self._slots)
+
+    @property
+    def starting(self) -> int:
+        """Number of actors that are not up yet, or for which no node has room."""
+        return sum(not slot.is_up for slot in self._slots)
+
+    @property
+    def leaving(self) -> int:
+        """Number of actors beyond ``size`` that finish what they do."""
+        return sum(slot.is_leaving for slot in self._slots)
 
     @property
     def under_way(self) -> list[Work]:
@@ -109,31 +147,43 @@ class Pool:
         """The Ray references to wait on."""
         return [slot.ref for slot in self._slots if slot.ref is not None]
 
+    def resize(self, size: int) -> None:
+        """Have ``size`` actors: further ones are asked for; of too many those without work end, the others after it."""
+        self._count_capacity()
+        self._log("pool resized", size=size, before=self.size)
+        self.size = size
+        staying = [slot for slot in self._slots if not slot.is_leaving]
+        staying.sort(key=lambda slot: (slot.work is not None, slot.is_up))
+        for slot in staying[: max(len(staying) - size, 0)]:
+            if slot.work is None:
+                self._end(slot)
+            else:
+                slot.is_leaving = True
+        self._fill()
+
     def submit(self, work: Work) -> None:
         """Give ``work`` to a free actor. Raises RuntimeError when there is none."""
-        slot = next((slot for slot in self._slots if slot.work is None), None)
+        slot = next((slot for slot in self._slots if slot.is_free), None)
         if slot is None:
             raise RuntimeError(f"pool {self.name} has no free actor")
         slot.work, slot.since = work, time.monotonic()
-        slot.ready = None
-        if self.limit_s is not None and not slot.is_up:
-            slot.ready = slot.actor.__ray_ready__.remote()  # calls are answered in order
         slot.ref = slot.actor.perform.remote(work.method, *work.args)
 
-    def end_overdue(self) -> None:
-        """Kill the processes whose work has taken too long; it comes back as lost, and Ray starts them again."""
+    def tend(self) -> None:
+        """See which processes are up, replace those that died, and end those whose work has taken too long.
+
+        Their work comes back as lost. Raises what kept an actor from being made: the next would fail as well.
+        """
+        self._greet()
+        self._fill()
         if self.limit_s is None:
             return
         for slot in self._slots:
             if slot.work is None or slot.work.upkeep or slot.is_overdue:
                 continue
-            if not slot.is_up:
-                # a process that only takes long to start is left alone
-                slot.is_up = bool(ray.wait([slot.ready], timeout=0)[0])
-                slot.since = time.monotonic()
             if time.monotonic() - slot.since > self.limit_s:
                 slot.is_overdue = True
-                ray.kill(slot.actor, no_restart=False)
+                ray.kill(slot.actor)
 
     def collect(self, ref: Any) -> Done:
         """Take the answer behind ``ref``, which must be ready, and free its actor."""
@@ -142,41 +192,17 @@ class Pool:
         if work is None:
             raise RuntimeError(f"pool {self.name} has no work behind {ref}")
         self._usage.busy += slot.busy_since(self._mark)
-        was_up, slot.is_up = slot.is_up, True
         slot.work = slot.ref = None
-        was_overdue, slot.is_overdue = slot.is_overdue, False
-        actor = slot.actor._actor_id.hex()
-        try:
-            outcome: Outcome = ray.get(ref)
-        except RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, Exception) else error
-            return Done(work, error=cause)
-        except RayActorError as error:
-            # One that cannot even be made will never work: Ray does not restart it, and neither may the caller.
-            slot.is_up = False
-            if was_overdue:
-                late = TimeoutError(
-                    f"ended after more than {self.limit_s:g} s, the limit of pool {self.name}"
-                )
-                return Done(work, error=late, lost=True, actor=actor)
-            return Done(work, error=error, lost=not error.actor_init_failed, actor=actor)
-        except (NodeDiedError, OutOfMemoryError, WorkerCrashedError) as error:
-            slot.is_up = False
-            return Done(work, error=error, lost=True, actor=actor)
-        except RayError as error:
-            # The answer did not make it here: an error that cannot be unpickled, for example.
-            return Done(work, error=error)
-        self._usage.cpu += outcome.cpu_seconds
-        if not work.upkeep:
-            self._usage.busy += 0.0 if was_up else outcome.seconds
-            self._usage.tasks += 1
-        return Done(work, value=outcome.value)
+        done = replace(self._answer(slot, work, ref), seconds=time.monotonic() - slot.since)
+        if done.lost or slot.is_leaving or slot.is_overdue:
+            self._end(slot)
+        return done
 
     def usage(self) -> Usage:
-        """Time used since the last call of this method, work under way included, the start of a process not."""
-        now = time.monotonic()
+        """Time used since the last call of this method, work under way included."""
+        self._count_capacity()
+        now = self._counted
         self._usage.busy += sum(slot.busy_since(self._mark) for slot in self._slots)
-        self._usage.capacity = self.size * (now - self._mark)
         report, self._usage, self._mark = self._usage, Usage(), now
         return report
 
@@ -185,3 +211,73 @@ class Pool:
         for slot in self._slots:
             ray.kill(slot.actor)
         self._slots = []
+
+    def _answer(self, slot: _Slot, work: Work, ref: Any) -> Done:
+        try:
+            outcome: Outcome = ray.get(ref)
+        except RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            return Done(work, error=cause)
+        except DEATHS as error:
+            reason: Exception = error
+            if slot.is_overdue:
+                reason = TimeoutError(
+                    f"ended after more than {self.limit_s:g} s, the limit of pool {self.name}"
+                )
+            self._log("actor lost", actor=slot.name, error=one_line(reason))
+            return Done(work, error=reason, lost=True, actor=slot.name)
+        except RayError as error:
+            # The answer did not make it here: an error that cannot be unpickled, for example.
+            return Done(work, error=error)
+        self._usage.cpu += outcome.cpu_seconds
+        self._usage.tasks += not work.upkeep
+        return Done(work, value=outcome.value)
+
+    def _greet(self) -> None:
+        """Take up the processes that have come up, and let go of those that died on the way."""
+        starting = {slot.ready: slot for slot in self._slots if not slot.is_up}
+        if not starting:
+            return
+        answered, _ = ray.wait(list(starting), num_returns=len(starting), timeout=0)
+        for ready in answered:
+            slot = starting[ready]
+            try:
+                ray.get(ready)
+                slot.is_up = True
+                self._log("actor up", actor=slot.name)
+            except DEATHS as error:
+                if isinstance(error, RayActorError) and error.actor_init_failed:
+                    raise
+                self._log("actor lost while it started", actor=slot.name, error=one_line(error))
+                self._not_before = time.monotonic() + AGAIN_S
+                self._end(slot)
+
+    def _fill(self) -> None:
+        """Ask for the actors that are missing; those that were to leave stay first."""
+        missing = self.size - sum(not slot.is_leaving for slot in self._slots)
+        for slot in [slot for slot in self._slots if slot.is_leaving][: max(missing, 0)]:
+            slot.is_leaving = False
+            missing -= 1
+        if missing <= 0 or time.monotonic() < self._not_before:
+            return
+        self._count_capacity()
+        remote = ray.remote(self.actor_class).options(**self.options)
+        for _ in range(missing):
+            actor = remote.remote(*self.args)
+            self._slots.append(_Slot(actor, actor.begin.remote(self.campaign, self.name, self.logs)))
+
+    def _end(self, slot: _Slot) -> None:
+        """Let go of an actor, which may be dead already."""
+        self._count_capacity()
+        self._slots.remove(slot)
+        ray.kill(slot.actor)
+
+    def _log(self, message: str, **data: Any) -> None:
+        level = logging.WARNING if "error" in data else logging.INFO
+        logger.log(level, message, extra={"data": {"pool": self.name, **data}})
+
+    def _count_capacity(self) -> None:
+        """Account the actors up to now; one that is being replaced counts too."""
+        now = time.monotonic()
+        self._usage.capacity += max(self.size, len(self._slots)) * (now - self._counted)
+        self._counted = now

@@ -1,5 +1,6 @@
 """What the actors that work for the ledger share: lease, renew, write result and DONE in one transaction."""
 
+import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from nearedge_db.keepalive import keep_alive
 from nearedge_db.ledger import Ledger, Task
 from nearedge_db.processes import life_of_this_process
 from nearedge_db.states import TaskState
+
+logger = logging.getLogger(__name__)
 
 LEASE_S = 60.0
 
@@ -57,6 +60,7 @@ class LedgerWorker(Agent):
         except self.failures as error:
             reason = f"{type(error).__name__}: {error}"
             retryable = bool(getattr(error, "retryable", isinstance(error, OSError)))
+            logger.warning("attempt failed", extra={"data": {"problem": reason, "retryable": retryable}})
             self.ledger.fail(task.id, self.owner, reason, retryable)
         except BaseException:
             self.ledger.release(self.owner)

@@ -1,5 +1,7 @@
 """One command, one campaign: check, open or continue, run, and leave report, structures and summary behind."""
 
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from nearedge.rundir import MLFLOW_FILE, RunDir, mlflow_uri_of_run, only_driver
 from nearedge.site import warning_about
 from nearedge.trackings import send_left_over
 from nearedge_agents.champions import CHAMPIONS
+from nearedge_agents.logs import FOLDER as LOGS
+from nearedge_agents.logs import Source, logging_to
 from nearedge_db import driver
 from nearedge_db.database import DATABASE_FILE, Database, url_of_run
 from nearedge_db.errors import UserError, one_line
@@ -30,6 +34,7 @@ from nearedge_db.keepalive import KeepAlive
 from nearedge_db.schema import Campaign, OracleSettings
 from nearedge_db.states import CampaignState
 from nearedge_db.store import (
+    DRIVER,
     add_event,
     create_campaign,
     find_campaign,
@@ -38,6 +43,8 @@ from nearedge_db.store import (
 )
 from nearedge_services.oracles.external import sweep_all
 from nearedge_services.weights.labels import LabelledBy
+
+logger = logging.getLogger(__name__)
 
 EXIT_FINISHED, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
 
@@ -220,7 +227,13 @@ def _conduct(
     from nearedge.raycluster import RayLostError
 
     state, reason = CampaignState.FAILED, ""
-    with driving(database, campaign.id) as lease, interruptible(console) as interruption:
+    name = checked.config.name
+    with (
+        logging_to(checked.config.run_dir / LOGS, Source(name, DRIVER)),
+        driving(database, campaign.id) as lease,
+        interruptible(console) as interruption,
+    ):
+        logger.info("driver begins", extra={"data": {"pid": os.getpid()}})
         try:
             state, reason = _stream(checked, database, campaign, tracking_uri, console, lease, interruption)
         except (CampaignFailedError, RayLostError) as error:
@@ -236,8 +249,10 @@ def _conduct(
             raise
         except Exception as error:
             reason = f"the driver broke: {type(error).__name__}: {one_line(error)}"
+            logger.exception("the driver broke")
             raise
         finally:
+            logger.info("driver ends", extra={"data": {"state": state.value, "reason": reason}})
             with database.begin() as session:
                 if driver.renew(session, campaign.id, driver.this_process(), database.now(session)):
                     set_campaign_state(session, campaign.id, state, reason)

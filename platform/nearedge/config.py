@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from nearedge.pools import PoolConfig, PoolName, default_pools
+from nearedge.section import Section
 from nearedge.site import fill_in_servers, runs_folder
 from nearedge_db.errors import UserError
 
-PoolName = Literal["generator", "scorer", "labeler", "trainer"]
 ModelName = Literal["prior", "surrogate", "potential"]
 MODEL_KINDS: tuple[ModelName, ...] = ("prior", "surrogate", "potential")
 
@@ -23,12 +24,6 @@ ALIGNMENT_WINDOW_END_EV = 20.0
 
 Far above the edge theory and experiment differ most and a long smooth tail lets the shift slide: a window to 28 eV
 has put the whole π* peak of a carbon film outside of it."""
-
-
-class Section(BaseModel):
-    """A part of the settings: frozen; an unknown key, NaN and infinity are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Section)
@@ -183,40 +178,6 @@ class StopConfig(Section):
         return -(-self.labels // 3) if self.baseline_labels is None else self.baseline_labels
 
 
-def _whole_above_one(amount: float) -> float:
-    if amount > 1 and not amount.is_integer():
-        raise ValueError(f"must be a whole number above 1, not {amount:g}: a GPU is shared, or given whole")
-    return amount
-
-
-def _own_names(amounts: dict[str, float]) -> dict[str, float]:
-    taken = sorted({"CPU", "GPU", "memory", "object_store_memory"} & set(amounts))
-    if taken:
-        raise ValueError(f"{taken[0]} is Ray's own: use cpus, gpus or memory_gib")
-    return amounts
-
-
-Amount = Annotated[float, Field(ge=0)]
-
-
-class PoolConfig(Section):
-    """One pool of Ray actors; cpus, gpus, memory and resources are what Ray reserves for each of them."""
-
-    size: int = Field(1, ge=1)
-    cpus: float = Field(0.3, ge=0)
-    gpus: Annotated[float, AfterValidator(_whole_above_one)] = Field(0.0, ge=0)
-    memory_gib: float = Field(0.0, ge=0)
-    """Memory, GiB: it decides where there is room for an actor, and does not limit what the actor takes."""
-    resources: Annotated[dict[str, Amount], AfterValidator(_own_names)] = Field(default_factory=dict)
-    task_minutes: float | None = Field(None, gt=0)
-    """Longest time of one piece of work; a process that takes longer is killed, and the work tried again."""
-
-
-def _default_pools() -> dict[PoolName, PoolConfig]:
-    sizes: dict[PoolName, int] = {"generator": 1, "scorer": 1, "labeler": 2, "trainer": 2}
-    return {name: PoolConfig(size=size) for name, size in sizes.items()}
-
-
 class RayConfig(Section):
     """Where the actors run."""
 
@@ -240,7 +201,7 @@ class CampaignConfig(Section):
     gate: GateConfig = GateConfig()
     acquisition: AcquisitionConfig = AcquisitionConfig()
     stop: StopConfig = StopConfig()
-    pools: dict[PoolName, PoolConfig] = Field(default_factory=_default_pools)
+    pools: dict[PoolName, PoolConfig] = Field(default_factory=default_pools)
     ray: RayConfig = RayConfig()
     dir: Path | None = None
     """Run directory; default ``<name>`` in ``NEAREDGE_RUNS``, or in ``runs`` under the working directory."""
@@ -253,7 +214,7 @@ class CampaignConfig(Section):
     @classmethod
     def _fill_pools(cls, data: Any) -> Any:
         if isinstance(data, dict) and isinstance(data.get("pools"), dict):
-            filled: dict[str, Any] = {name: pool.model_dump() for name, pool in _default_pools().items()}
+            filled: dict[str, Any] = {name: pool.model_dump() for name, pool in default_pools().items()}
             for name, given in data["pools"].items():
                 filled[name] = {**filled.get(name, {}), **given} if isinstance(given, dict) else given
             data = {**data, "pools": filled}

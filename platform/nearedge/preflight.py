@@ -154,15 +154,17 @@ def check_writable(folder: Path) -> None:
 
 
 def check_room(config: CampaignConfig) -> None:
-    """Refuse a local Ray too small for the pools: their actors would wait for ever."""
-    wanted = sum(pool.size * pool.cpus for pool in config.pools.values())
-    local = ray_address(config.ray.address) is None
-    if local and config.ray.num_cpus is not None and config.ray.num_cpus < wanted:
-        raise UserError(
-            "ray.num_cpus has no room for the pools",
-            got=f"{config.ray.num_cpus} for {wanted:g} CPUs",
-            fix="raise it, leave it out, or lower `size` or `cpus` of the pools",
-        )
+    """Refuse a local Ray that is too small for an actor: it would wait for ever. Of a cluster its nodes decide."""
+    cpus = config.ray.num_cpus
+    if ray_address(config.ray.address) is not None or cpus is None:
+        return
+    for name, pool in config.pools.items():
+        if pool.cpus > cpus:
+            raise UserError(
+                f"ray.num_cpus has no room for an actor of pools.{name}",
+                got=f"{cpus} for {pool.cpus:g} CPUs",
+                fix=f"raise it, leave it out, or lower pools.{name}.cpus",
+            )
 
 
 def check_oracle_run(config: CampaignConfig, oracle: Oracle) -> None:

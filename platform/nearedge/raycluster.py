@@ -22,6 +22,11 @@ from nearedge_db.errors import UserError, one_line
 VITAL = ("raylet", "gcs_server")
 """Names of the processes without which Ray does nothing."""
 
+ATTEMPTS = 4
+"""How often Ray is started: it gives up after 30 s by itself, which a busy machine may need longer than."""
+TOO_SLOW = "timed out during startup"
+"""What it says then, in an error of no class of its own."""
+
 
 class RayLostError(Exception):
     """The Ray that this process started is gone; the message says so in one line."""
@@ -109,21 +114,24 @@ def _start(config: CampaignConfig, options: dict[str, Any]) -> Servers:
     cpus = config.ray.num_cpus or max(os.cpu_count() or 1, wanted)
     this = psutil.Process()
     before = this.children()
-    try:
-        with signals_kept(), deaf_children():
-            # bound to loopback: a campaign on one machine has nothing to offer to the network
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                resources=custom_resources(config),
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                **options,
-            )
-    except KeyboardInterrupt:
-        end(process for process in this.children() if process not in before)
-        raise
-    return Servers.of([process for process in this.children() if process not in before])
+    for _ in range(ATTEMPTS):
+        try:
+            with signals_kept(), deaf_children():
+                # bound to loopback: a campaign on one machine has nothing to offer to the network
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    resources=custom_resources(config),
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.1",
+                    **options,
+                )
+            return Servers.of([process for process in this.children() if process not in before])
+        except BaseException as error:
+            end(process for process in this.children() if process not in before)
+            if not isinstance(error, Exception) or TOO_SLOW not in str(error):
+                raise
+    raise RayLostError(f"Ray did not start in {ATTEMPTS} attempts of 30 s: the machine is too busy; {GO_ON}")
 
 
 def end(processes: Iterable[psutil.Process]) -> None:

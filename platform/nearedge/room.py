@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from nearedge.config import CampaignConfig, PoolConfig
+from nearedge.config import CampaignConfig
+from nearedge.pools import PoolConfig
 from nearedge_db.errors import UserError
 
 GIB = 1024**3
@@ -33,7 +34,7 @@ def custom_resources(config: CampaignConfig) -> dict[str, float]:
     total: dict[str, float] = defaultdict(float)
     for pool in config.pools.values():
         for name, amount in pool.resources.items():
-            total[name] += pool.size * amount
+            total[name] += pool.most * amount
     return dict(total)
 
 

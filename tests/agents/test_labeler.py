@@ -12,6 +12,7 @@ import ray
 from ase import Atoms
 from ase.build import bulk
 from sqlalchemy import func, select
+from tests.agents.tending import wait_for
 
 from nearedge_agents.labeler import Labeler
 from nearedge_agents.pool import Pool, Work
@@ -224,7 +225,7 @@ def labelers(ray_session, database):
     """Two labelers on Ray."""
     pool = Pool("labeler", Labeler, 2, {"num_cpus": 0}, (database.url, "xtb", {}))
     pool.start()
-    yield pool
+    yield wait_for(pool, 2)
     pool.stop()
 
 

@@ -8,6 +8,7 @@ import time
 import pytest
 import ray
 from ray.exceptions import RayActorError
+from tests.agents.tending import wait_for
 
 from nearedge_agents.agent import Agent
 from nearedge_agents.pool import Done, Pool, Work
@@ -48,11 +49,17 @@ class Clerk(Agent):
         os._exit(1)
 
 
+def started(*args, size: int = 1, **more) -> Pool:
+    """A pool of clerks that are up."""
+    pool = Pool("clerk", Clerk, size, {"num_cpus": 0}, args, **more)
+    pool.start()
+    return wait_for(pool, size)
+
+
 @pytest.fixture
 def pool():
     """Two clerks."""
-    pool = Pool("clerks", Clerk, 2, {"num_cpus": 0})
-    pool.start()
+    pool = started(size=2)
     yield pool
     pool.stop()
 
@@ -68,16 +75,6 @@ def ask(pool: Pool, method: str, *args) -> Done:
     """One question, one answer."""
     pool.submit(Work(method, args, tag=method))
     return answer(pool)
-
-
-def ask_until_done(pool: Pool, method: str, *args) -> tuple[Done, int]:
-    """As the stages do it: what is lost goes round again; the answer and how often it was lost."""
-    for lost in range(100):
-        done = ask(pool, method, *args)
-        if not done.lost:
-            return done, lost
-        time.sleep(0.1)
-    raise AssertionError("the actor did not come back")
 
 
 def test_an_answer_knows_its_work(pool):
@@ -126,19 +123,18 @@ def test_busy_time_is_the_time_with_work(pool):
     assert usage.cpu < 0.2
 
 
-def test_the_start_of_a_process_is_not_busy_time():
-    """An actor that takes a second to be made, and works for a fifth of one."""
+def test_an_actor_has_no_work_before_its_process_is_up():
     pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, ("late",))
     pool.start()
-    pool.submit(Work("nap", (0.2,), tag=None))
-    time.sleep(0.5)
-    first = pool.usage()
-    assert answer(pool).error is None
-    second = pool.usage()
+    pool.tend()
+    assert (pool.free, pool.starting) == (0, 1)
+    with pytest.raises(RuntimeError, match="no free actor"):
+        pool.submit(Work("nap", (0.2,), tag=None))
+    wait_for(pool, 1)
+    starting = pool.usage()
+    assert (starting.busy, starting.tasks) == (0, 0)
+    assert starting.capacity > 0
     pool.stop()
-    assert first.busy == 0
-    assert second.busy == pytest.approx(0.2, abs=0.1)
-    assert second.tasks == 1
 
 
 def test_upkeep_is_not_busy_time(pool):
@@ -176,19 +172,19 @@ def test_cpu_seconds_are_those_of_the_process(pool):
     assert pool.usage().cpu == pytest.approx(0.3, abs=0.1)
 
 
-def test_an_actor_that_exits_is_lost_and_comes_back(pool):
+def test_an_actor_that_exits_is_lost_and_replaced(pool):
     done = ask(pool, "vanish")
     assert done.lost
     assert isinstance(done.error, RayActorError)
-    assert pool.free == 2
-    for _ in range(3):  # both actors get their turn
-        done, _ = ask_until_done(pool, "greet", "again")
-        assert done.value == "hello again"
+    assert pool.free == 1
+    wait_for(pool, 2)
+    for _ in range(2):
+        pool.submit(Work("greet", ("again",), tag=None))
+    assert [answer(pool).value for _ in range(2)] == ["hello again"] * 2
 
 
-def test_an_actor_that_is_killed_is_lost_and_comes_back():
-    pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, ("bonjour",))
-    pool.start()
+def test_an_actor_that_is_killed_is_lost_and_replaced_by_one_like_it():
+    pool = started("bonjour")
     pid = ask(pool, "nap", 0).value
     pool.submit(Work("nap", (60,), tag="long"))
     time.sleep(0.3)
@@ -196,62 +192,95 @@ def test_an_actor_that_is_killed_is_lost_and_comes_back():
     done = answer(pool)
     assert done.lost
     assert done.work.tag == "long"
-    done, _ = ask_until_done(pool, "greet", "Ada")
-    assert done.value == "bonjour Ada"
+    wait_for(pool, 1)
+    assert ask(pool, "greet", "Ada").value == "bonjour Ada"
     assert ask(pool, "nap", 0).value != pid
     pool.stop()
 
 
-def test_an_actor_that_hangs_is_ended_and_comes_back():
-    pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, limit_s=0.5)
-    pool.start()
+def test_an_actor_that_hangs_is_ended_and_replaced():
+    pool = started(limit_s=0.5)
     pid = ask(pool, "nap", 0).value
     pool.submit(Work("nap", (60,), tag="long"))
-    pool.end_overdue()
+    pool.tend()
     assert not ray.wait(pool.refs, timeout=0.3)[0]
     time.sleep(0.4)
-    pool.end_overdue()
+    pool.tend()
     done = answer(pool)
     assert done.lost
     assert str(done.error) == "ended after more than 0.5 s, the limit of pool clerk"
     assert done.actor
-    assert ask_until_done(pool, "nap", 0)[0].value != pid
+    wait_for(pool, 1)
+    assert ask(pool, "nap", 0).value != pid
     pool.stop()
 
 
 def test_the_time_that_an_actor_takes_to_start_does_not_count():
-    pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, ("late",), limit_s=0.5)
-    pool.start()
-    pool.submit(Work("nap", (0.1,), tag="short"))
-    deadline = time.monotonic() + 60
-    while not ray.wait(pool.refs, timeout=0.05)[0] and time.monotonic() < deadline:
-        pool.end_overdue()
-    assert not answer(pool).lost
+    pool = started("late", limit_s=0.5)
     pool.submit(Work("vanish", (), tag="dies"))
     assert answer(pool).lost
-    error = None
-    while not isinstance(error, TimeoutError) and time.monotonic() < deadline:
-        pool.submit(Work("nap", (60,), tag="hangs"))  # the first work of a new process, once it is there
-        while not ray.wait(pool.refs, timeout=0.05)[0] and time.monotonic() < deadline:
-            pool.end_overdue()
-        error = answer(pool).error
-    assert "the limit of pool clerk" in str(error)
+    wait_for(pool, 1)
+    pool.submit(Work("nap", (0.1,), tag="short"))
+    pool.tend()
+    assert not answer(pool).lost
     pool.stop()
 
 
-def test_an_actor_that_cannot_be_made_is_an_error_not_a_loss():
-    """A loss would be tried again for ever."""
+def test_an_actor_that_cannot_be_made_is_an_error():
+    """Another one would be no better."""
     pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, ("broken",))
     pool.start()
-    done = ask(pool, "greet", "Ada")
-    assert not done.lost
-    assert "cannot be made" in str(done.error)
+    with pytest.raises(RayActorError, match="cannot be made"):
+        wait_for(pool, 1)
     pool.stop()
+
+
+def test_a_larger_size_brings_actors_and_a_smaller_one_ends_those_without_work(pool):
+    pool.resize(3)
+    wait_for(pool, 3)
+    pool.submit(Work("nap", (0.5,), tag="kept"))
+    pool.resize(1)
+    assert (pool.free, pool.leaving, len(pool.under_way)) == (0, 0, 1)
+    assert answer(pool).error is None
+    assert pool.free == 1
+
+
+def test_an_actor_with_work_leaves_after_it_and_may_be_kept_meanwhile(pool):
+    for _ in range(2):
+        pool.submit(Work("nap", (0.5,), tag=None))
+    pool.resize(0)
+    assert pool.leaving == 2
+    pool.resize(1)
+    assert (pool.leaving, pool.starting) == (1, 0)
+    assert [answer(pool).error for _ in range(2)] == [None, None]
+    assert (pool.free, pool.leaving) == (1, 0)
+
+
+def test_actors_that_nobody_has_room_for_are_asked_for_and_taken_back():
+    pool = Pool("clerk", Clerk, 1, {"num_cpus": 2})  # of the two that there are
+    pool.start()
+    wait_for(pool, 1)
+    pool.resize(2)
+    pool.tend()
+    assert (pool.free, pool.starting) == (1, 1)
+    assert ask(pool, "greet", "Ada").value == "hello Ada"
+    pool.resize(1)
+    assert (pool.free, pool.starting) == (1, 0)
+    pool.stop()
+
+
+def test_capacity_follows_the_size(pool):
+    pool.usage()
+    started_at = time.monotonic()
+    time.sleep(0.2)
+    pool.resize(0)
+    seconds = time.monotonic() - started_at
+    time.sleep(0.3)
+    assert pool.usage().capacity == pytest.approx(2 * seconds, abs=0.1)
 
 
 def test_stopping_ends_the_processes():
-    pool = Pool("clerk", Clerk, 1, {"num_cpus": 0})
-    pool.start()
+    pool = started()
     pid = ask(pool, "nap", 0).value
     pool.submit(Work("nap", (60,), tag=None))
     pool.stop()

@@ -376,9 +376,15 @@ def test_an_mlflow_store_that_cannot_be(refused, tmp_path, uri):
     assert "MLflow store cannot be used" in refused(write_config(tmp_path, mlflow=uri.format(tmp_path)))
 
 
-def test_a_ray_without_room_for_the_pools(refused, tmp_path):
+def test_a_ray_without_room_for_an_actor(refused, tmp_path):
+    pools = {"labeler": {"size": 1, "cpus": 3}}
+    said = refused(write_config(tmp_path, ray={"num_cpus": 2}, pools=pools))
+    assert "ray.num_cpus has no room for an actor of pools.labeler; got 2 for 3 CPUs" in said
+
+
+def test_pools_that_need_more_than_there_is_take_turns(tmp_path):
     pools = {"labeler": {"size": 4, "cpus": 1}}
-    assert "ray.num_cpus" in refused(write_config(tmp_path, ray={"num_cpus": 2}, pools=pools))
+    assert check(load_config(write_config(tmp_path, ray={"num_cpus": 1}, pools=pools)))
 
 
 def test_an_oracle_that_takes_more_than_its_actor_has(tmp_path):

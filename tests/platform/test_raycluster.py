@@ -7,8 +7,11 @@ import sys
 
 import psutil
 import pytest
+from tests.platform.campaign_files import write_config
 
-from nearedge.raycluster import RayLostError, Servers, deaf_children, signals_kept
+from nearedge import raycluster
+from nearedge.config import load_config
+from nearedge.raycluster import ATTEMPTS, RayLostError, Servers, deaf_children, signals_kept
 
 SLEEP = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
 
@@ -91,3 +94,33 @@ def test_a_dead_server_is_told_in_one_line_and_the_others_are_ended(sleeper):
 
 def test_where_the_cluster_was_there_before_nothing_is_watched_or_ended():
     Servers().check()
+
+
+def test_a_ray_that_is_slow_to_start_is_started_again(monkeypatch, sleeper, tmp_path):
+    """What the first attempt has left is ended."""
+    left, asked = [], []
+
+    def init(**options):
+        asked.append(options)
+        left.append(sleeper())
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(raycluster.ray, "init", init)
+    config = load_config(write_config(tmp_path))
+    with pytest.raises(RayLostError, match=r"did not start in 4 attempts .* the same command goes on"):
+        raycluster._start(config, {})
+    assert len(asked) == ATTEMPTS
+    assert [process.wait(10) for process in left] == [-signal.SIGKILL] * ATTEMPTS
+
+
+def test_another_error_of_ray_is_told_at_once(monkeypatch, tmp_path):
+    asked = []
+
+    def init(**options):
+        asked.append(options)
+        raise ValueError("no such option")
+
+    monkeypatch.setattr(raycluster.ray, "init", init)
+    with pytest.raises(ValueError, match="no such option"):
+        raycluster._start(load_config(write_config(tmp_path)), {})
+    assert len(asked) == 1

@@ -3,27 +3,33 @@
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
+from nearedge.conductor.balance import Balance
 from nearedge.conductor.context import CampaignFailedError, Context
 from nearedge.conductor.labelling import Labelling
 from nearedge.conductor.loop import Loop
+from nearedge.conductor.metrics import Metrics
 from nearedge.conductor.proposing import Proposing
 from nearedge.conductor.scoring import Scoring
 from nearedge.conductor.seeding import Seeding
+from nearedge.conductor.stage import Stage
 from nearedge.conductor.tidying import tidy_registry
 from nearedge.conductor.tracking import Tracking
 from nearedge.conductor.training import Training
-from nearedge.config import PoolName
 from nearedge.driving import DriverReplacedError
-from nearedge.room import actor_options
+from nearedge.pools import PoolName
+from nearedge.raynodes import amounts_of_nodes
+from nearedge.room import Resources, actor_options
+from nearedge.site import ray_address
 from nearedge.stopping import Standing, reason_to_stop
 from nearedge_agents.agent import Agent
 from nearedge_agents.generator import Generator
 from nearedge_agents.labeler import Labeler
+from nearedge_agents.logs import FOLDER as LOGS
 from nearedge_agents.pool import Done, Pool
 from nearedge_agents.scorer import Scorer
 from nearedge_agents.tracking import PATIENCE_S
@@ -58,6 +64,8 @@ class Conductor:
     """Labels under way that the end did not wait for."""
     tidy_registry: Callable[[Context, str], None] = tidy_registry
     """Sends MLflow what it does not have; given the tracking URI."""
+    nodes: Callable[[], Sequence[Resources]] = amounts_of_nodes
+    """Total amounts of every node of Ray that lives."""
     _in_a_hurry: bool = False
     """Leave without that: the next session does it."""
 
@@ -67,9 +75,14 @@ class Conductor:
         self.training = Training(context, self.seeding)
         self.tracking = Tracking(context, self.training)
         self.proposing = Proposing(context, self._baseline_wanted, self._guided_wanted)
+        # one batch for each generator, where there are more than the buffer is made for
+        self.proposing.max_raw_batches = max(
+            self.proposing.max_raw_batches, context.config.pools["generator"].most
+        )
         self.scoring = Scoring(context, self.proposing, self.training)
         self.labelling = Labelling(context, self.scoring)
         self.pools: dict[str, Pool] = {name: self._pool(name) for name in context.config.pools}
+        self.metrics = Metrics(context.config.name)
         self.seconds_before = self._earlier_seconds()
         self.started = time.monotonic()
         self._accounted = self._driver_mark = time.monotonic()
@@ -78,21 +91,28 @@ class Conductor:
 
     def run(self, on_tick: Callable[[], None] = lambda: None) -> tuple[str, bool]:
         """Stream until done or stopped; returns the reason, and whether the campaign is finished."""
-        for pool in self.pools.values():
-            pool.start()
+        stages = (
+            self.seeding,
+            self.labelling,
+            self.tracking,
+            self.training,
+            self.scoring,
+            self.proposing,
+        )
+        balance = self._balance(stages)
+        balance.start()
         try:
             self.seeding.start()
             for stage in (self.training, self.proposing, self.scoring, self.labelling):
                 stage.start()
-            stages = (
-                self.seeding,
-                self.labelling,
-                self.tracking,
-                self.training,
-                self.scoring,
-                self.proposing,
+
+            def tick() -> None:
+                self._tick(on_tick)
+                balance.tick()
+
+            loop = Loop(
+                self.pools, stages, self._reason, tick, self._give_up_lease, on_done=self.metrics.ended
             )
-            loop = Loop(self.pools, stages, self._reason, lambda: self._tick(on_tick), self._give_up_lease)
             reason = loop.run()
             finished = not (self.interrupted or self._stop_requested)
             loop.drain(GRACE_S if finished else math.inf, lambda pool, _: pool == "labeler")
@@ -211,6 +231,7 @@ class Conductor:
         with self.context.database.begin() as session:
             for name, pool in self.pools.items():
                 usage = pool.usage()
+                self.metrics.used(name, usage)
                 add_pool_usage(
                     session,
                     self.context.campaign_id,
@@ -222,6 +243,8 @@ class Conductor:
                     tasks=usage.tasks,
                 )
             self._account_driver(session)
+        labels = {"guided": self.labelling.guided_labels, "baseline": self.labelling.baseline_labels}
+        self.metrics.progress(labels, self.labelling.best_guided)
 
     def _account_driver(self, session: Session) -> None:
         """The driver's own time and CPU; its capacity is what the session has lasted."""
@@ -259,6 +282,13 @@ class Conductor:
         waits = any(w.role is GenerationRole.GUIDED for w in self.scoring.waiting.values())
         return not waits or self.labelling.surplus() < max(acquisition.max_waiting, acquisition.selectivity)
 
+    def _balance(self, stages: Sequence[Stage]) -> Balance:
+        config = self.context.config
+        is_shared = ray_address(config.ray.address) is not None
+        return Balance(
+            self.pools, config.pools, stages, self.nodes, self.context.event, self.metrics.look, is_shared
+        )
+
     def _pool(self, name: PoolName) -> Pool:
         config = self.context.config
         settings = config.pools[name]
@@ -276,4 +306,5 @@ class Conductor:
         }
         actor_class, args = made_of[name]
         limit_s = None if settings.task_minutes is None else 60.0 * settings.task_minutes
-        return Pool(name, actor_class, settings.size, options, args, limit_s)
+        logs = config.run_dir.absolute() / LOGS
+        return Pool(name, actor_class, settings.size, options, args, limit_s, config.name, logs)

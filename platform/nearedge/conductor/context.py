@@ -3,6 +3,7 @@
 Nothing here is the only copy: all of it is read back from the database when a campaign is continued.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from nearedge_db.store import add_event, champion
 from nearedge_services.oracles.base import Oracle
 from nearedge_services.spectra.spectrum import Spectrum
 from nearedge_services.spectra.target import Target
+
+logger = logging.getLogger(__name__)
 
 
 class CampaignFailedError(Exception):
@@ -70,9 +73,10 @@ class Context:
         return self.config.run_dir
 
     def event(self, kind: str, /, **data: Any) -> None:
-        """Record that something happened."""
+        """Record that something happened, in the database and in the log."""
         with self.database.begin() as session:
             add_event(session, self.campaign_id, kind, data)
+        logger.info(kind, extra={"data": data, "task": data.get("task_id")})
 
     def refresh_champions(self) -> list[str]:
         """Read the champions from the database; returns the kinds that changed."""

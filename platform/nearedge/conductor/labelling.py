@@ -1,5 +1,6 @@
 """The labelling stage: spends the oracle on the baseline, then on the most useful candidates."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,6 +81,23 @@ class Labelling:
     def under_way(self) -> int:
         """Labels that are queued or being computed."""
         return self._queue.unfinished
+
+    @property
+    def backlog(self) -> int:
+        """Labels that could be computed now: what is queued, and candidates that would be chosen."""
+        if self.closing:
+            return self._queue.ready
+        acquisition, stop = self.context.config.acquisition, self.context.config.stop
+        by_role = Counter(waiting.role for waiting in self.scoring.waiting.values())
+        baseline = min(
+            stop.baseline - self.committed(GenerationRole.BASELINE), by_role[GenerationRole.BASELINE]
+        )
+        guided = min(
+            stop.labels - self.committed(GenerationRole.GUIDED),
+            by_role[GenerationRole.GUIDED],
+            int(self.surplus() / acquisition.selectivity),
+        )
+        return self._queue.ready + max(baseline, 0) + max(guided, 0)
 
     def offer(self) -> Work | None:
         """What is queued; else the next baseline sample; else the most useful candidate, if we can be choosy."""

@@ -25,6 +25,8 @@ class Loop:
     """Called about every ``TICK_S``: bookkeeping and display."""
     on_loss: Callable[[Done], None] = lambda done: None
     """Told of work whose actor died, before the stage is."""
+    on_done: Callable[[str, Done], None] = lambda pool, done: None
+    """Told of every piece of work that ended, and in which pool."""
     _owner: dict[int, Stage] = field(default_factory=dict, repr=False)
 
     def run(self) -> str:
@@ -60,7 +62,7 @@ class Loop:
 
     def _collect(self, timeout: float) -> int:
         for pool in self.pools.values():
-            pool.end_overdue()
+            pool.tend()
         by_ref = {ref: pool for pool in self.pools.values() for ref in pool.refs}
         if not by_ref:
             return 0
@@ -68,7 +70,9 @@ class Loop:
         if not ready:
             ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=timeout)
         for ref in ready:
-            done = by_ref[ref].collect(ref)
+            pool = by_ref[ref]
+            done = pool.collect(ref)
+            self.on_done(pool.name, done)
             if done.lost:
                 self.on_loss(done)
             self._stage_of(done.work).accept(done)

@@ -79,6 +79,16 @@ class Proposing:
         waiting = [*self._under_way.values(), *self._again, *(batch.generation for batch in self.raw)]
         return sum(len(g.settings_json["seeds"]) for g in waiting if g.role is role)
 
+    @property
+    def backlog(self) -> int:
+        """Batches that could be sampled now: as many as the buffer has room for."""
+        champions, room = self.context.champions, self.max_raw_batches - len(self.raw) - len(self._under_way)
+        if "prior" not in champions or room <= 0:
+            return 0
+        missing = self.baseline_wanted() - self.structures_under_way(GenerationRole.BASELINE)
+        batches = len(self._again) + max(-(-missing // self.context.config.generation.batch), 0)
+        return room if "surrogate" in champions and self.guided_wanted() else min(room, batches)
+
     def offer(self) -> Work | None:
         """A request: what must be made again first, then the baseline, then guided candidates."""
         champions = self.context.champions

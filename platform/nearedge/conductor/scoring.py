@@ -111,6 +111,14 @@ class Scoring:
         """Structures of this role that the scorers have."""
         return sum(len(b.structures) for b in self._under_way.values() if b.generation.role is role)
 
+    @property
+    def backlog(self) -> int:
+        """Batches that could be scored now, and one look at what waits where there is a new model."""
+        champions = self.context.champions
+        if "surrogate" not in champions or "potential" not in champions or self.context.target is None:
+            return 0
+        return len(self.proposing.raw) + bool(self.training.new_champions and self.waiting)
+
     def offer(self) -> Work | None:
         """New models first look at what waits; then the next raw batch."""
         champions, target = self.context.champions, self.context.target

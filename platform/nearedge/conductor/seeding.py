@@ -71,6 +71,11 @@ class Seeding:
             self._queue.add(task.id)
         self._finish_if_done()
 
+    @property
+    def backlog(self) -> int:
+        """Starting structures that could be made now."""
+        return self._queue.ready
+
     def offer(self) -> Work | None:
         """The next starting structure."""
         return self._queue.offer()

@@ -12,6 +12,11 @@ class Stage(Protocol):
     pool: str
     """Name of the pool that does the work."""
 
+    @property
+    def backlog(self) -> int:
+        """Pieces of work that could begin now if the pool had the actors; looking changes nothing."""
+        ...
+
     def offer(self) -> Work | None:
         """The most useful piece of work there is now for a free actor, or None."""
         ...

@@ -34,6 +34,12 @@ class TaskQueue:
         """Tasks that an actor has."""
         return len(self._under_way)
 
+    @property
+    def ready(self) -> int:
+        """Tasks that an actor could take now."""
+        now = time.monotonic()
+        return len(self._ready) + sum(due <= now for due, _ in self._paused)
+
     def offer(self) -> Work | None:
         """Work for the next task that can go, if any."""
         now = time.monotonic()

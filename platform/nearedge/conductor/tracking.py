@@ -30,10 +30,18 @@ class Tracking:
     """Trainings that had ended when MLflow was last told."""
     _again_at: float = field(default=-math.inf)
 
+    @property
+    def backlog(self) -> int:
+        """One while there is something to tell MLflow."""
+        return int(self._is_due and not self.under_way)
+
+    @property
+    def _is_due(self) -> bool:
+        return self._seen != self.training.ended or time.monotonic() >= self._again_at
+
     def offer(self) -> Work | None:
         """A look at what is unsent, if there is reason to; one at a time."""
-        due = self._seen != self.training.ended or time.monotonic() >= self._again_at
-        if self.under_way or not due:
+        if self.under_way or not self._is_due:
             return None
         self.under_way, self._seen = True, self.training.ended
         return Work("track", (self.context.campaign_id, not self._opened), tag=self.name, upkeep=True)

@@ -59,6 +59,11 @@ class Training:
         """Kinds that are queued or being trained."""
         return list(self._kind_of.values())
 
+    @property
+    def backlog(self) -> int:
+        """Trainings that could begin now."""
+        return self._queue.ready if self.seeding.complete else 0
+
     def offer(self) -> Work | None:
         """Whatever training is due."""
         if not self.seeding.complete:

@@ -144,7 +144,12 @@ class FakePool:
         self.works[len(self.given)] = work
         self.given.append(work)
 
-    def end_overdue(self) -> None:
+    starting = leaving = 0
+
+    def resize(self, size: int) -> None:
+        self.size = size
+
+    def tend(self) -> None:
         pass
 
     def collect(self, ref: tuple[str, int]) -> Done:
@@ -180,6 +185,8 @@ class World:
         """Says of a label or seed task why it fails for good, if it does."""
         self.contact: Callable[[Atoms], float] = lambda atoms: 0.95
         """Relative contact of a scored candidate: below the gate's limit it is rejected."""
+        self.nodes: list[dict[str, float]] = [{"CPU": 64.0}]
+        """What each node of the cluster has."""
         self.start = Start()
         """The models that a session starts from."""
         self.tidied: list[str] = []
@@ -213,6 +220,7 @@ class World:
             starting or [],
             "sqlite:///unused.db",
             tidy_registry=lambda context, uri: self.tidied.append(uri),
+            nodes=lambda: self.nodes,
         )
         answers = {
             "generator": self._generate,
