@@ -1,5 +1,6 @@
 """One whole campaign on real Ray, from the command line to the report."""
 
+import json
 import re
 import time
 from types import SimpleNamespace
@@ -186,3 +187,18 @@ def test_another_seed_is_refused(campaign):
     assert other.stderr.startswith("error: ")
     assert "another seed" in other.stderr
     assert len(other.stderr.splitlines()) == 1
+
+
+def test_the_log_tells_of_every_task_and_of_who_did_it(campaign):
+    (path,) = (campaign.run / "logs").iterdir()
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    worked = [line for line in lines if line["message"] == "work done" and line["data"]["state"] == "DONE"]
+    tasks = ask(campaign, "SELECT id FROM tasks WHERE state = 'DONE' AND kind != 'track'")
+    assert sorted(line["task"] for line in worked) == sorted(task for (task,) in tasks)
+    assert {line["pool"] for line in worked} == {"labeler", "trainer"}
+    assert {line["campaign"] for line in lines} == {"tiny"}
+    up = {line["data"]["actor"] for line in lines if line["message"] == "actor up"}
+    assert {line["actor"] for line in worked} <= up
+    assert lines[0]["message"] == "driver begins"
+    ended = [line["data"] for line in lines if line["message"] == "driver ends"]
+    assert [end["state"] for end in ended] == ["FINISHED"]
