@@ -87,7 +87,7 @@ class SamplerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(default=100, ge=1, description="evaluations of the denoiser")
+    steps: int = Field(default=200, ge=1, description="evaluations of the denoiser")
     sigma_max: float = Field(default=0.6, gt=0, description="first noise level, Å")
     sigma_min: float = Field(default=0.03, gt=0, description="last noise level, Å")
     rho: float = Field(

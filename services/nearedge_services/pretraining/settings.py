@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nearedge_services.oracles.seed import SeedSettings
 from nearedge_services.potential.quench import QuenchSettings
 from nearedge_services.potential.settings import PotentialSettings
+from nearedge_services.structures.langevin import Thermostat
 
 GOLDEN = 0.6180339887498949
 """Steps of the golden ratio spread any number of densities evenly."""
@@ -18,7 +19,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "prior": {
         "n_scalar": 96,
         "n_vector": 32,
-        "steps": 36_000,
+        "steps": 30_000,
         "learning_rate": 2e-3,
         "ema": 0.9995,
         "spectrum_components": 6,
@@ -61,7 +62,10 @@ class PretrainingSettings(BaseModel):
     network_atoms: int = Field(default=64, ge=8)
     """Atoms of the cells from which prior and surrogate learn."""
     networks: int = Field(default=48, ge=4)
-    network_quench: QuenchSettings = QuenchSettings()
+    network_quench: QuenchSettings = QuenchSettings(
+        temperature_k=5000.0, final_temperature_k=1500.0, quench_steps=1300, thermostat=Thermostat(timestep_fs=2.0)
+    )
+    """Slow around the freezing, where what is gained per step is largest; the relaxation does the rest."""
     polish: SeedSettings = SeedSettings(relax_steps=14, path_frames=2)
     """Relaxation of every network with the oracle's own method, where the potential still errs."""
     rattle_a: tuple[float, ...] = (0.05, 0.12)
