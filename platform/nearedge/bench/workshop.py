@@ -76,13 +76,15 @@ class Workshop:
         self,
         cells: Sequence[Atoms],
         name: str,
-        steps: int = 100,
+        steps: int | None = None,
         guidance: Guidance | None = None,
     ) -> Sampled:
         """One structure in each cell, seeded by the purpose's name; those that failed are left out."""
         seeds = self.seeds(name, len(cells))
         started = time.perf_counter()
-        settings = SamplerSettings(steps=steps, max_atoms_per_batch=_PORTION_ATOMS)
+        settings = SamplerSettings(max_atoms_per_batch=_PORTION_ATOMS)
+        if steps is not None:
+            settings = settings.model_copy(update={"steps": steps})
         try:
             structures = sample(self.prior, cells, settings, seeds, guidance)
             good = list(range(len(cells)))

@@ -45,7 +45,7 @@ Count = Annotated[
     int | None, typer.Option(min=1, help=f"Structures; {DEFAULT_COUNT}, or as many as densities listed.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same structures.")]
-Steps = Annotated[int, typer.Option(min=1, help="Evaluations of the denoiser.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Evaluations of the denoiser; default 200.")]
 Refine = Annotated[
     bool, typer.Option("--refine/--no-refine", help="Relax, anneal and relax what was generated.")
 ]
@@ -74,7 +74,7 @@ def generate(
     guidance_kind: Kind = "surrogate",
     count: Count = None,
     seed: Seed = 0,
-    steps: Steps = 100,
+    steps: Steps = None,
     refine: Refine = False,
     settings: Pairs = None,
     model: Models = None,

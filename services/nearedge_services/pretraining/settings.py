@@ -63,7 +63,10 @@ class PretrainingSettings(BaseModel):
     """Atoms of the cells from which prior and surrogate learn."""
     networks: int = Field(default=48, ge=4)
     network_quench: QuenchSettings = QuenchSettings(
-        temperature_k=5000.0, final_temperature_k=1500.0, quench_steps=1300, thermostat=Thermostat(timestep_fs=2.0)
+        temperature_k=5000.0,
+        final_temperature_k=1500.0,
+        quench_steps=1300,
+        thermostat=Thermostat(timestep_fs=2.0),
     )
     """Slow around the freezing, where what is gained per step is largest; the relaxation does the rest."""
     polish: SeedSettings = SeedSettings(relax_steps=14, path_frames=2)
