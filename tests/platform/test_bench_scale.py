@@ -17,7 +17,7 @@ from nearedge.bench.record import document
 from nearedge.bench.scale_task import ScaleRecord, ScaleTask, measure, peak_memory, run_task
 from nearedge_db.errors import UserError
 from nearedge_services.diffusion.prior import Prior
-from nearedge_services.diffusion.settings import PriorSettings
+from nearedge_services.diffusion.settings import PriorSettings, SamplerSettings
 from nearedge_services.networks.graph import Batch
 from nearedge_services.structures.coordination import coordination_fractions
 from nearedge_services.structures.rdf import radial_distribution
@@ -150,7 +150,7 @@ def test_a_whole_run(models, tmp_path, monkeypatch):
     whole = json.loads(json.dumps(document(result, options, 1.0)))
     assert [size["count"] for size in whole["data"]["sizes"]] == [3, 2]
     assert whole["data"]["sizes"][0]["batch_atoms"] == 24
-    assert whole["data"]["sizes"][0]["evaluations_per_structure"] == 100
+    assert whole["data"]["sizes"][0]["evaluations_per_structure"] == SamplerSettings().steps
     assert whole["data"]["paper"]["ratio"] > 0
     assert [share for share, _ in reported] == sorted(share for share, _ in reported)
     assert reported[-1] == (1.0, "2 × 12 atoms")

@@ -104,7 +104,7 @@ def test_settings_change_what_they_name_only(tmp_path):
     for settings in (SHORT, MaterialSettings()):
         made = settings.pretraining(3)
         assert (made.unit, made.seed) == ("Si", 3)
-        assert made.network_quench.temperature_k == pytest.approx(3250)
+        assert made.network_quench.temperature_k == pytest.approx(2500)
         assert made.models["prior"]["cutoff_a"] > 6
         assert {made.left_out(density) for density in settings.densities_g_cm3} == {False, True}
     options = BenchOptions(tmp_path)

@@ -74,7 +74,7 @@ def test_lengths_and_temperatures_of_silicon():
     )
     assert settings.potential.max_force_ev_per_a == standard.potential.max_force_ev_per_a
     assert settings.rattle_a == pytest.approx([factor * size for size in standard.rattle_a])
-    assert settings.network_quench.temperature_k == pytest.approx(3250)
+    assert settings.network_quench.temperature_k == pytest.approx(2500)
     assert settings.network_quench.quench_steps == standard.network_quench.quench_steps
     assert max(Anneal().scaled(0.5).temperatures_k()) == pytest.approx(0.5 * max(Anneal().temperatures_k()))
 
