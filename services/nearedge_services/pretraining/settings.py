@@ -61,7 +61,7 @@ class PretrainingSettings(BaseModel):
 
     network_atoms: int = Field(default=64, ge=8)
     """Atoms of the cells from which prior and surrogate learn."""
-    networks: int = Field(default=48, ge=4)
+    networks: int = Field(default=96, ge=4)
     network_quench: QuenchSettings = QuenchSettings(
         temperature_k=5000.0,
         final_temperature_k=1500.0,
