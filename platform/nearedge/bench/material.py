@@ -31,7 +31,15 @@ from nearedge_services.structures.extxyz import read_structures
 from nearedge_services.structures.material import Scales
 
 _STAGES = {"pretraining": 65, "references": 12, "structures": 23}
-_PIPELINE = ("first networks", "hot frames", "potential", "networks", "models")
+_PIPELINE = (
+    "first networks",
+    "hot frames",
+    "potential",
+    "networks",
+    "prior and potential",
+    "generated",
+    "surrogate",
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,7 @@ FULL: dict[str, Any] = {
     "polish": {"relax_steps": 0, "path_frames": 0},
     "rattle_a": (),
     "batch": 16,
+    "generated": 0,
     "held_out_every": 5,
     "potential": {"cutoff_a": 4.8, "steps": 300},
     "models": {

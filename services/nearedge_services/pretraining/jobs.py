@@ -12,6 +12,9 @@ from typing import Protocol
 import numpy as np
 from ase import Atoms
 
+from nearedge_services.diffusion.prior import Prior
+from nearedge_services.diffusion.sampler import SamplingError, empty_cells, sample
+from nearedge_services.diffusion.settings import SamplerSettings
 from nearedge_services.oracles.base import Oracle
 from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleError
 from nearedge_services.oracles.factory import make_oracle
@@ -132,6 +135,35 @@ class PotentialQuenches:
             copies = labelled(rattled(end, settings.rattle_a, seed), oracle, name, density)
             end.info["network"] = True
             frames += [_named(atoms, name, density) for atoms in (*path, *copies, end)]
+        return frames
+
+
+@dataclass(frozen=True)
+class GeneratedStructures:
+    """What the prior makes without guidance, labelled as it comes."""
+
+    path: Path
+    settings: PretrainingSettings
+    prior: Path
+    densities_g_cm3: tuple[float, ...]
+    seeds: tuple[int, ...]
+    evaluations: int
+
+    def make(self) -> list[Atoms]:
+        """Those structures that the oracle could label."""
+        settings = self.settings
+        composition = parse_composition(settings.formula(settings.network_atoms))
+        walk = SamplerSettings(steps=self.evaluations)
+        cells = empty_cells(composition, self.densities_g_cm3)
+        try:
+            made = dict(enumerate(sample(Prior.load(self.prior), cells, walk, self.seeds)))
+        except SamplingError as error:
+            made = error.completed
+        oracle = oracle_of(settings)
+        frames: list[Atoms] = []
+        for number, atoms in made.items():
+            name = f"generated-{self.seeds[number]}"
+            frames += labelled([atoms], oracle, name, self.densities_g_cm3[number])
         return frames
 
 

@@ -5,6 +5,7 @@ Example:
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from nearedge_db.errors import UserError
 from nearedge_services.inference.library import library_of, write_library
 from nearedge_services.networks.weights import CONFIG_FILE
 from nearedge_services.pretraining.frames import networks, read_frames
-from nearedge_services.pretraining.jobs import FirstNetwork, HotFrames, Job, PotentialQuenches, oracle_of
+from nearedge_services.pretraining.jobs import (
+    FirstNetwork,
+    GeneratedStructures,
+    HotFrames,
+    Job,
+    PotentialQuenches,
+    oracle_of,
+)
 from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.pretraining.trainings import KINDS, seen, split, train_kind
@@ -41,7 +49,9 @@ def pretrain(folder: Path, settings: PretrainingSettings, workers: int, report: 
         run_jobs(f"round {number}", _round(frames, settings, number, potential), workers, report)
         potential = _quenching_potential(folder, number, settings, report)
     run_jobs("networks", _networks(frames, settings, potential), workers, report)
-    _train_all(folder, settings, workers, report)
+    _train(("prior", "potential"), folder, settings, workers, report)
+    run_jobs("generated", _generated(folder, settings), workers, report)
+    _train(("surrogate",), folder, settings, workers, report)
     return write_record(folder, settings)
 
 
@@ -104,6 +114,24 @@ def _networks(frames: Path, settings: PretrainingSettings, potential: Path) -> l
     )
 
 
+def _generated(folder: Path, settings: PretrainingSettings) -> list[Job]:
+    """Jobs of ``settings.batch`` structures each, in turn with few and many evaluations."""
+    densities = settings.densities(settings.generated, 0.7)
+    seeds = [settings.seed + 200_000 + k for k in range(settings.generated)]
+    evaluations = settings.generated_evaluations
+    return [
+        GeneratedStructures(
+            folder / "frames" / f"generated-{first:03d}.extxyz",
+            settings,
+            folder / "models" / "prior",
+            tuple(densities[first : first + settings.batch]),
+            tuple(seeds[first : first + settings.batch]),
+            evaluations[number % len(evaluations)],
+        )
+        for number, first in enumerate(range(0, settings.generated, settings.batch))
+    ]
+
+
 def _quenches(
     frames: Path,
     settings: PretrainingSettings,
@@ -162,17 +190,20 @@ def _quenching_potential(folder: Path, number: int, settings: PretrainingSetting
     return path
 
 
-def _train_all(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> None:
-    """The three models, side by side; those that are there stay."""
-    left = [kind for kind in KINDS if not (folder / "models" / kind / CONFIG_FILE).exists()]
-    report("models", len(KINDS) - len(left), len(KINDS))
+def _train(
+    kinds: Sequence[str], folder: Path, settings: PretrainingSettings, workers: int, report: Report
+) -> None:
+    """These models, side by side; those that are there stay."""
+    left = [kind for kind in kinds if not (folder / "models" / kind / CONFIG_FILE).exists()]
+    name = " and ".join(kinds)
+    report(name, len(kinds) - len(left), len(kinds))
     if not left:
         return
     with process_pool(min(workers, len(left))) as pool:
         futures = [pool.submit(train_kind, kind, folder, settings) for kind in left]
-        for done, future in enumerate(futures, start=len(KINDS) - len(left) + 1):
+        for done, future in enumerate(futures, start=len(kinds) - len(left) + 1):
             future.result()
-            report("models", done, len(KINDS))
+            report(name, done, len(kinds))
 
 
 def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:

@@ -75,6 +75,10 @@ class PretrainingSettings(BaseModel):
     """One labelled copy of every network with displacements of each of these sizes (Å), for the surrogate."""
     batch: int = Field(default=4, ge=1)
     """Networks quenched together."""
+    generated: int = Field(default=32, ge=0)
+    """Structures of the prior that are labelled for the surrogate, which is to judge just such."""
+    generated_evaluations: tuple[int, ...] = Field(default=(25, 50, 100, 200), min_length=1)
+    """Evaluations of the denoiser, in turn: the fewer, the more strained is what comes out."""
     held_out_every: int = Field(default=8, ge=2)
     """Every so many networks one is kept out of training, to judge the models."""
 

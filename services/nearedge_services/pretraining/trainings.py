@@ -27,7 +27,9 @@ def train_kind(kind: str, folder: Path, settings: PretrainingSettings) -> dict[s
     if kind == "prior":
         model, metrics = _prior(networks(train), networks(held_out), given, settings.seed, progress)
     elif kind == "surrogate":
-        model, metrics = _surrogate(train, held_out, given, settings.seed, progress)
+        made = [atoms for atoms in read_frames(folder, "generated") if seen(atoms, settings)]
+        more, judged = split(made, settings)
+        model, metrics = _surrogate([*train, *more], [*held_out, *judged], given, settings.seed, progress)
     else:
         more = read_frames(folder, "first", "hot", *(f"round{k + 1}" for k in range(settings.rounds)))
         model, metrics = _potential([*more, *train], held_out, given, settings.seed, progress)

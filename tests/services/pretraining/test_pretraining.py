@@ -32,6 +32,8 @@ TINY = {
     "networks": 8,
     "network_quench": {"quench_steps": 10, "hold_steps": 2, "relax_steps": 2},
     "batch": 4,
+    "generated": 6,
+    "generated_evaluations": [3, 5],
     "held_out_every": 3,
     "potential": {"members": 1, "steps": 10, "bootstrap": False},
     "models": {
@@ -126,6 +128,10 @@ def test_pipeline_from_nothing_to_models(tmp_path):
     for atoms in found:
         assert density_g_cm3(atoms) == pytest.approx(atoms.info["density_g_cm3"], abs=1e-3)
         assert np.isfinite(atoms.info["REF_energy"])
+    generated = read_frames(tmp_path, "generated")
+    assert 0 < len(generated) <= 6
+    assert len({atoms.info["group"] for atoms in generated}) == len(generated)
+    assert all(np.isfinite(atoms.info["REF_energy"]) for atoms in generated)
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "frames").iterdir()}
     weights = (tmp_path / "models" / "prior" / "weights.safetensors").read_bytes()
     assert pretrain(tmp_path, settings, 1, lambda *_: None)["metrics"] == record["metrics"]
