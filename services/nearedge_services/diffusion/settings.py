@@ -82,7 +82,7 @@ class SamplerSettings(BaseModel):
     Stochastic Euler steps after Karras et al., "Elucidating the design space of diffusion-based generative
     models", NeurIPS 2022, algorithm 2 without its second-order correction. Without churn the structures are
     poor. ``churn_noise`` is their S_noise: with 1 the errors of the network leave strained structures, with about
-    a half each step takes more noise off than it added.
+    a third each step takes more noise off than it added.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,9 +93,9 @@ class SamplerSettings(BaseModel):
     rho: float = Field(
         default=7.0, gt=0, description="spacing of the noise levels: 1 linear, large logarithmic"
     )
-    churn: float = Field(default=0.8, ge=0, description="relative noise added before each step")
+    churn: float = Field(default=1.5, ge=0, description="relative noise added before each step")
     churn_noise: float = Field(
-        default=0.5,
+        default=0.35,
         ge=0,
         description="amplitude of the added noise: 1 as the noise levels say, less samples colder than the model",
     )
