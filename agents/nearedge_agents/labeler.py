@@ -10,7 +10,7 @@ from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
 from nearedge_db.states import StructureOrigin, TaskKind
 from nearedge_db.store import get_structure, put_atoms, put_label, to_atoms
-from nearedge_services.oracles.base import Label, check_label
+from nearedge_services.oracles.base import Label, check_label, check_shapes
 from nearedge_services.oracles.errors import OracleError
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.seed import SeedResult, SeedSettings, make_seed
@@ -35,7 +35,7 @@ class Labeler(LedgerWorker):
             return self._seed(task.payload)
         with self.database.session() as session:
             atoms = to_atoms(get_structure(session, task.structure_id or 0))
-        label = check_label(self.oracle.label(atoms))
+        label = check_label(check_shapes(self.oracle.label(atoms), len(atoms), self.oracle.grid))
         return lambda session, done: _put(session, done, label)
 
     def _seed(self, payload: dict[str, Any]) -> Write:

@@ -167,6 +167,24 @@ def test_what_an_oracle_returns_is_not_believed(database, spoilt):
     assert labels(database) == 0
 
 
+def test_a_label_of_the_wrong_shape_is_tried_again(database):
+    task = label_task(database, diamond())
+    labeler = Labeler(database.url, "xtb", {})
+    real = labeler.oracle.label(diamond())
+
+    class Shortening(type(labeler.oracle)):
+        def label(self, atoms):
+            return replace(real, xanes=real.xanes[:-1])
+
+    whole, labeler.oracle = labeler.oracle, Shortening(labeler.oracle.settings)
+    report = labeler.work(task.id)
+    assert report.state is TaskState.RETRY
+    assert "(7, 121) instead of (8, 121)" in report.error
+    assert labels(database) == 0
+    labeler.oracle = whole
+    assert labeler.work(task.id).state is TaskState.DONE
+
+
 def test_a_finished_task_is_reported_not_repeated(database):
     task = label_task(database, diamond())
     labeler = Labeler(database.url, "xtb", {})

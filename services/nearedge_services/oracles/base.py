@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from pydantic import BaseModel
 
-from nearedge_services.oracles.errors import BadGeometry
+from nearedge_services.oracles.errors import BadGeometry, OracleCrash
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.structures.neighbours import find_pairs
 
@@ -147,4 +147,17 @@ def check_label(label: Label) -> Label:
     largest = float(np.linalg.norm(label.forces_ev_per_a, axis=1).max())
     if largest > MAX_FORCE_EV_PER_A:
         raise BadGeometry(f"a force of {largest:.0f} eV/Å is above {MAX_FORCE_EV_PER_A:.0f} eV/Å")
+    return label
+
+
+def check_shapes(label: Label, n_atoms: int, grid: EnergyGrid) -> Label:
+    """The same label; raises OracleCrash when its arrays are not of so many atoms on this grid of energies."""
+    wanted = {
+        "forces": (np.shape(label.forces_ev_per_a), (n_atoms, 3)),
+        "spectra": (np.shape(label.xanes), (n_atoms, grid.size)),
+        "energies": (np.shape(label.energies_ev), (grid.size,)),
+    }
+    for name, (got, right) in wanted.items():
+        if got != right:
+            raise OracleCrash(f"the {name} came back with the shape {got} instead of {right}")
     return label

@@ -6,7 +6,7 @@ from ase.build import bulk
 from tests.services.oracles.contract import assert_pickles
 
 from nearedge_db.errors import UserError
-from nearedge_services.oracles.base import Label, check_geometry, check_label
+from nearedge_services.oracles.base import Label, check_geometry, check_label, check_shapes
 from nearedge_services.oracles.errors import (
     BadGeometry,
     NotConverged,
@@ -17,6 +17,7 @@ from nearedge_services.oracles.errors import (
     OutOfMemory,
 )
 from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.spectra.grid import EnergyGrid
 
 
 def label(**changes) -> Label:
@@ -55,6 +56,23 @@ def test_absurd_results_are_bad_geometry(changes):
     assert check_label(label()) is not None
     with pytest.raises(BadGeometry):
         check_label(label(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"forces_ev_per_a": np.zeros((1, 3))},
+        {"xanes": np.ones((1, 5))},
+        {"xanes": np.ones((2, 4))},
+        {"xanes": np.ones(5)},
+        {"energies_ev": np.arange(4.0)},
+    ],
+)
+def test_arrays_of_another_shape_are_the_programs_fault(changes):
+    grid = EnergyGrid(0.0, 4.0, 1.0)
+    assert check_shapes(label(), 2, grid) is not None
+    with pytest.raises(OracleCrash, match="instead of"):
+        check_shapes(label(**changes), 2, grid)
 
 
 def test_geometry_without_atoms_or_volume():
