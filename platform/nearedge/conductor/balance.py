@@ -58,13 +58,15 @@ class Balance:
         if now < self._next_at:
             return
         self._next_at = now + PERIOD_S
-        waiting = {name: self._waiting(name) for name in self.pools}
+        backlog = {name: self._backlog(name) for name in self.pools}
+        waiting = {name: max(backlog[name] - pool.free, 0) for name, pool in self.pools.items()}
         for name, pool in self.pools.items():
-            self._watches[name].look(now, waiting=waiting[name], busy=len(pool.under_way), idle=pool.free)
+            busy = len(pool.under_way)
+            self._watches[name].look(now, waiting=waiting[name], busy=busy, idle=pool.free - backlog[name])
         self.show(self.pools, waiting)
         if self.is_shared:
             self._look_for_late(now)
-        for name, size in self._plan(waiting).items():
+        for name, size in self._plan(backlog).items():
             if size != self.pools[name].size:
                 self.pools[name].resize(size)
 
@@ -72,14 +74,12 @@ class Balance:
     def _names(self) -> list[str]:
         return [*(name for name in ORDER if name in self.pools), *(n for n in self.pools if n not in ORDER)]
 
-    def _waiting(self, name: str) -> int:
-        """Work that no free actor of the pool will take at once."""
-        backlog = sum(stage.backlog for stage in self.stages if stage.pool == name)
-        return max(backlog - self.pools[name].free, 0)
+    def _backlog(self, name: str) -> int:
+        return sum(stage.backlog for stage in self.stages if stage.pool == name)
 
-    def _plan(self, waiting: Mapping[str, int]) -> dict[str, int]:
+    def _plan(self, backlog: Mapping[str, int]) -> dict[str, int]:
         nodes = self.nodes()
-        demands = [self._demand(name, waiting[name]) for name in self._names]
+        demands = [self._demand(name, backlog[name]) for name in self._names]
         sizes = plan(nodes, demands, [use for _, use in self._elsewhere])
         if len(nodes) != self._nodes_before:
             self._elsewhere.clear()
@@ -89,7 +89,7 @@ class Balance:
             self._nodes_before = len(nodes)
         return sizes
 
-    def _demand(self, name: str, waiting: int) -> Demand:
+    def _demand(self, name: str, backlog: int) -> Demand:
         pool, settings, watch, now = self.pools[name], self.settings[name], self._watches[name], self.clock()
         return Demand(
             name=name,
@@ -97,8 +97,8 @@ class Balance:
             size=settings.size,
             most=settings.most,
             held=pool.size,
-            busy=len(pool.under_way),
-            waiting=waiting if watch.waits(now) or not pool.size else 0,
+            busy=len(pool.under_way) + min(pool.free, backlog),
+            waiting=max(backlog - pool.free, 0) if watch.waits(now) or not pool.size else 0,
             starving_s=watch.starving_s(now),
             turn_s=watch.turn_s(now),
             lingers=watch.lingers(now),

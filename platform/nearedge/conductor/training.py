@@ -37,6 +37,8 @@ class Training:
     """Trainings of this session that ended well."""
     _looked_at: int = -1
     """How many labels there were when it was last asked whether a training is due."""
+    _due_then: tuple[tuple[int, list[str]], int] = ((-1, []), 0)
+    """How many trainings were due at so many labels with those under way."""
     new_champions: list[str] = field(default_factory=list)
     """Kinds whose champion changed and that nobody has acted on yet."""
 
@@ -61,8 +63,16 @@ class Training:
 
     @property
     def backlog(self) -> int:
-        """Trainings that could begin now."""
-        return self._queue.ready if self.seeding.complete else 0
+        """Trainings that could begin now; without a trainer nobody asks for those that are due."""
+        if not self.seeding.complete:
+            return 0
+        settled = self.context.labels_settled
+        if self._looked_at == settled:
+            return self._queue.ready
+        facts = (settled, self.under_way)
+        if self._due_then[0] != facts:
+            self._due_then = (facts, len(self._due()[0]))
+        return self._queue.ready + self._due_then[1]
 
     def offer(self) -> Work | None:
         """Whatever training is due."""
@@ -96,13 +106,18 @@ class Training:
             raise CampaignFailedError(f"{first.format(kind)} failed: {one_line(report.error or '')}")
 
     def _submit_due(self) -> None:
-        due = [kind for kind in MODEL_KINDS if kind not in self._kind_of.values() and self._is_due(kind)]
-        if not due:
-            return
-        train, held_out, starting = self._data()
+        due, train, held_out = self._due()
         for kind in due:
-            if self._trigger(kind, len(train) + len(held_out), starting):
-                self._submit(kind, train, held_out)
+            self._submit(kind, train, held_out)
+
+    def _due(self) -> tuple[list[ModelName], list[str], list[str]]:
+        """Kinds that are to be trained now, and the hashes to train on and held out."""
+        asked = [kind for kind in MODEL_KINDS if kind not in self._kind_of.values() and self._is_due(kind)]
+        if not asked:
+            return [], [], []
+        train, held_out, starting = self._data()
+        frames = len(train) + len(held_out)
+        return [kind for kind in asked if self._trigger(kind, frames, starting)], train, held_out
 
     def _is_due(self, kind: str) -> bool:
         """Cheap look: never trained, or trained again at all in this campaign."""

@@ -116,6 +116,8 @@ class FakePool:
     works: dict[int, Work] = field(default_factory=dict)
     given: list[Work] = field(default_factory=list)
     """All work ever submitted, in order."""
+    most_at_once: int = 0
+    """Most pieces of work that were under way together."""
     lost: set[int] = field(default_factory=set)
     """Numbers (from 0) of submissions whose actor dies."""
     dies: Callable[[Work], None] = lambda work: None
@@ -129,7 +131,7 @@ class FakePool:
 
     @property
     def free(self) -> int:
-        return self.size - len(self.works)
+        return max(self.size - len(self.works), 0)
 
     @property
     def under_way(self) -> list[Work]:
@@ -143,6 +145,7 @@ class FakePool:
         assert self.free
         self.works[len(self.given)] = work
         self.given.append(work)
+        self.most_at_once = max(self.most_at_once, len(self.works))
 
     starting = leaving = 0
 
