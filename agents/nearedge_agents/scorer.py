@@ -33,6 +33,10 @@ class Scored:
     shortest_contact_a: float
     overcoordinated_fraction: float
     rms_displacement_a: float
+    coordination: dict[int, float]
+    """Number of neighbours -> share of the atoms, relaxed."""
+    raw_coordination: dict[int, float]
+    """The same as generated."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ class Scorer(Agent):
         whole = [one for one in relaxed if not isinstance(one, Broken)]
         predictions = iter(self.predict([atoms for atoms, _ in whole], judging))
         return [
-            one if isinstance(one, Broken) else _scored(one[0], next(predictions), one[1]) for one in relaxed
+            one if isinstance(one, Broken) else _scored(raw, one[0], next(predictions), one[1])
+            for raw, one in zip(structures, relaxed, strict=True)
         ]
 
     def predict(self, structures: list[Atoms], judging: Judging) -> list[Prediction]:
@@ -118,17 +123,20 @@ class Scorer(Agent):
         ]
 
 
-def _scored(atoms: Atoms, prediction: Prediction, rms_displacement_a: float) -> Scored:
-    from nearedge_services.structures.coordination import coordination_numbers, shortest_contact
+def _scored(raw: Atoms, atoms: Atoms, prediction: Prediction, rms_displacement_a: float) -> Scored:
+    from nearedge_services.structures.coordination import coordination_fractions, shortest_contact
     from nearedge_services.structures.fingerprint import fingerprint
     from nearedge_services.structures.validity import relative_contact
 
+    coordination = coordination_fractions(atoms)
     return Scored(
         atoms=atoms,
         prediction=prediction,
         fingerprint=fingerprint(atoms),
         contact=relative_contact(atoms),
         shortest_contact_a=shortest_contact(atoms),
-        overcoordinated_fraction=float(np.mean(coordination_numbers(atoms) > 4)),
+        overcoordinated_fraction=sum(share for number, share in coordination.items() if number > 4),
         rms_displacement_a=rms_displacement_a,
+        coordination=coordination,
+        raw_coordination=coordination_fractions(raw),
     )

@@ -57,6 +57,7 @@ class Database:
         self.url = url
         self.engine: Engine = make_engine(parse_url(url))
         self._writing = self.engine.execution_options(nearedge_write=True)
+        self._writing_unsynced = self.engine.execution_options(nearedge_write=True, nearedge_unsynced=True)
 
     @classmethod
     def open(cls, url: str, create: bool = True) -> "Database":
@@ -129,25 +130,29 @@ class Database:
             yield session
 
     @contextmanager
-    def begin(self) -> Iterator[Session]:
+    def begin(self, synced: bool = True) -> Iterator[Session]:
         """A write transaction: commits at the end, rolls back when an exception leaves it.
+
+        An SQLite commit that is not ``synced`` does not wait for the disk. Killed processes lose nothing by that;
+        after a power failure the database is as it was some commits ago, the last synced one or a later.
 
         On SQLite it takes the write lock at once (``BEGIN IMMEDIATE``), waiting up to 30 s and then retrying,
         so nothing inside it can fail with "database is locked". A server that is away is waited for.
         """
-        with Session(self._writing, expire_on_commit=False) as session:
+        engine = self._writing if synced else self._writing_unsynced
+        with Session(engine, expire_on_commit=False) as session:
             patiently(lambda: retry_on_conflict(session.connection))
             yield session
             session.commit()
 
-    def run(self, work: Callable[[Session], _Result]) -> _Result:
+    def run(self, work: Callable[[Session], _Result], synced: bool = True) -> _Result:
         """Run ``work(session)`` in a write transaction, again from the start after a broken deadlock or connection.
 
-        ``work`` should touch nothing but the session.
+        ``work`` should touch nothing but the session. ``synced`` is that of :meth:`begin`.
         """
 
         def attempt() -> _Result:
-            with self.begin() as session:
+            with self.begin(synced) as session:
                 return work(session)
 
         # SQLite has one writer, who waited for the lock in begin(): a second round could only wait again.

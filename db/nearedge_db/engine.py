@@ -71,5 +71,9 @@ def _set_up_sqlite(connection: Any, record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     """Writers take the lock at once: a reader that turns writer half-way cannot be made to wait."""
-    writing = connection.get_execution_options().get("nearedge_write", False)
+    options = connection.get_execution_options()
+    writing = options.get("nearedge_write", False)
+    if writing:
+        unsynced = options.get("nearedge_unsynced", False)
+        connection.exec_driver_sql(f"PRAGMA synchronous = {'NORMAL' if unsynced else 'FULL'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

@@ -1,8 +1,11 @@
-"""Insert a row unless one with the same key is there, whoever else is inserting it."""
+"""Insert rows unless there are some with the same key, whoever else is inserting them."""
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -24,6 +27,10 @@ def get_or_insert(
     if row is not None:
         return row, False
     row = table(**key, **values)
+    if dialect_of(session) == "sqlite":
+        session.add(row)  # there is one writer at a time, and this is it
+        session.flush()
+        return row, True
     try:
         with session.begin_nested():
             session.add(row)
@@ -34,3 +41,30 @@ def get_or_insert(
             raise
         return found, False
     return row, True
+
+
+def insert_missing(
+    session: Session, table: type[Base], key: Sequence[str], rows: list[dict[str, Any]]
+) -> None:
+    """Insert the rows, with one statement, leaving out those whose ``key`` columns are taken.
+
+    Raises:
+        IntegrityError: a row breaks another constraint than the uniqueness of its key.
+    """
+    if rows:
+        session.execute(new_rows(dialect_of(session), table, tuple(key)), rows)
+
+
+def dialect_of(session: Session) -> str:
+    """``sqlite`` or ``postgresql``."""
+    return session.get_bind().dialect.name
+
+
+@cache
+def new_rows(dialect: str, table: type[Base], key: tuple[str, ...]) -> Any:
+    """The statement that inserts rows unless their ``key`` is taken; made once, for making takes as long as executing.
+
+    It can be extended (``values``, ``returning``).
+    """
+    module: Any = sqlite if dialect == "sqlite" else postgresql
+    return module.insert(table.__table__).on_conflict_do_nothing(index_elements=list(key))

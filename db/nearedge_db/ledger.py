@@ -16,13 +16,14 @@ of one worker: whoever holds the name holds the lease.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from .database import Database
-from .insert import get_or_insert
+from .insert import dialect_of, new_rows
 from .processes import has_died_here
 from .schema import Campaign, TaskRow
 from .states import TaskKind, TaskState
@@ -74,14 +75,23 @@ def enter(
     """What :meth:`Ledger.submit` does, inside the caller's transaction; ``values`` are further columns."""
     values = {
         "kind": TaskKind(kind).value,
+        "identity": identity,
         "payload_json": payload,
         "campaign_id": campaign_id,
         **values,
     }
-    row, is_new = get_or_insert(session, TaskRow, {"identity": identity}, values)
-    if not is_new:
-        _adopt(session, row, campaign_id)
+    statement = _enter_statement(dialect_of(session))
+    number = session.execute(statement, values).scalar()
+    if number is not None:
+        return session.get_one(TaskRow, number)
+    row = session.scalars(select(TaskRow).where(TaskRow.identity == identity)).one()
+    _adopt(session, row, campaign_id)
     return row
+
+
+@cache
+def _enter_statement(dialect: str) -> Any:
+    return new_rows(dialect, TaskRow, ("identity",)).returning(TaskRow.id)
 
 
 class Ledger:
@@ -143,7 +153,7 @@ class Ledger:
                 task = _take_first(session, orphaned, wanted, owner, now, seconds)
             return task
 
-        return self.database.run(work)
+        return self.database.run(work, synced=False)
 
     def heartbeat(self, task_id: int, owner: str, seconds: float) -> bool:
         """Renew a lease to last ``seconds`` from now; ``False`` when it is lost."""
@@ -156,7 +166,7 @@ class Ledger:
             row.lease_expires_at = row.heartbeat_at + timedelta(seconds=seconds)
             return True
 
-        return self.database.run(work)
+        return self.database.run(work, synced=False)
 
     def complete(
         self, task_id: int, owner: str, write: Callable[[Session, Task], None], seconds: float

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from nearedge_db.errors import UserError
 
@@ -21,7 +21,7 @@ def expected_improvement(mean: Array, std: Array, best: float, generator: np.ran
     del generator
     std = np.maximum(std, 1e-12)
     z = (best - mean) / std
-    return (best - mean) * norm.cdf(z) + std * norm.pdf(z)
+    return (best - mean) * ndtr(z) + std * np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
 
 
 def greedy(mean: Array, std: Array, best: float, generator: np.random.Generator) -> Array:

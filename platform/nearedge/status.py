@@ -29,6 +29,15 @@ def print_summary(summary: CampaignSummary, console: "Console") -> None:
     for table in (_pools(summary), _models(summary), _cost(summary)):
         if table.row_count:
             console.print(table)
+    latency = summary.latency
+    if latency.used:
+        console.print(
+            f"from a label to the first candidate scored by a surrogate that learnt from it: "
+            f"{duration(latency.p50_s)} (median), {duration(latency.p95_s)} (95 %); "
+            f"{latency.used} of {latency.labels} labels",
+            highlight=False,
+            soft_wrap=True,
+        )
     if summary.unsent_trainings:
         console.print(
             f"trainings that MLflow does not have yet: {summary.unsent_trainings} "
@@ -135,9 +144,10 @@ def property_rows(summary: CampaignSummary) -> list[tuple[str, ...]]:
 
 
 def _pools(summary: CampaignSummary) -> "Table":
-    table = _table("pool", "occupancy", "CPU", "tasks")
+    table = _table("pool", "occupancy", "since the models", "CPU", "tasks")
     for name, pool in summary.pools.items():
-        table.add_row(name, share(pool.occupancy), share(pool.cpu_share), str(pool.tasks))
+        occupancies = (share(pool.occupancy), share(pool.occupancy_since_models))
+        table.add_row(name, *occupancies, share(pool.cpu_share), str(pool.tasks))
     return table
 
 

@@ -1,6 +1,8 @@
-"""Optuna chooses the generation settings: ask/tell, with its storage in the campaign's database."""
+"""Optuna chooses the generation settings: ask/tell, with its trials in the campaign's database."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -9,11 +11,16 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
+from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from nearedge.chance import seed_for
 from nearedge.config import CampaignConfig
+from nearedge.recollection import Recollection
+from nearedge.trials import TrialBook
+from nearedge_db.database import Database
 from nearedge_db.outages import patiently
 
 PREDICTED = "predicted mean of a batch"
@@ -44,6 +51,8 @@ class Steering:
     scored; every oracle label adds a trial of its own with the measured distance. The user attribute ``source`` tells
     which of the two a trial is, and of what. The starting structures enter as trials that have a density only, so the
     study knows from the beginning which densities are promising and nothing yet about guidance.
+
+    Methods that write take the ``session`` of a transaction to write in; without one they make their own.
     """
 
     def __init__(self, config: CampaignConfig, url: str) -> None:
@@ -55,39 +64,63 @@ class Steering:
         self.distributions: dict[str, BaseDistribution] = {
             name: FloatDistribution(low, high) for name, (low, high) in self.ranges.items()
         }
+        self._name, self._database = config.name, Database(url)
+        study = self.study
+        past = _patiently(lambda: study.get_trials(deepcopy=False))
+        with self._database.session() as session:
+            self._book = TrialBook(session, config.name)
+        # Told how far the study is, so that a continued campaign does not draw the same numbers again.
+        seed = seed_for(config.seed, "steering", len(past))
+        self._known = Recollection(TPESampler(seed=seed, n_startup_trials=8, constant_liar=True), past)
+        self._measured = {hash(t.user_attrs["key"]) for t in past if "key" in t.user_attrs}
+        """Eight bytes for each label, not the whole key."""
+
+    @property
+    def study(self) -> Study:
+        """The whole study, as anybody finds it in the database."""
+        url = self._database.url
         arguments = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-        self._keys: set[str] | None = None
-        self.study = optuna.create_study(
-            study_name=config.name,
+        return optuna.create_study(
+            study_name=self._name,
             storage=RDBStorage(url, engine_kwargs=arguments),
             direction="minimize",
             load_if_exists=True,
         )
-        # Told how far the study is, so that a continued campaign does not draw the same numbers again.
-        seed = seed_for(config.seed, "steering", len(self.study.get_trials(deepcopy=False)))
-        self.study.sampler = TPESampler(seed=seed, n_startup_trials=8, constant_liar=True)
 
-    def ask(self) -> Settings:
+    def ask(self, session: Session | None = None) -> Settings:
         """The next settings to try."""
-        trial = _patiently(lambda: self.study.ask(self.distributions))
-        _patiently(lambda: trial.set_user_attr("source", PREDICTED))
+        trial = self._known.ask(self.distributions, {"source": PREDICTED}, self._book.next_number)
+        with self._writing(session) as opened:
+            self._book.add(opened, trial)
         return Settings(trial.number, **trial.params)
 
-    def tell(self, trial_number: int, distance: float) -> None:
-        """Close an asked trial with the mean predicted distance (1/eV) of its batch; a closed one stays as it is."""
-        _patiently(lambda: self.study.tell(trial_number, distance, skip_if_finished=True))
+    def tell(self, trial_number: int, distance: float, session: Session | None = None) -> None:
+        """Close an asked trial with the mean predicted distance (1/eV) of its batch; a closed one stays as it is.
 
-    def give_up(self, trial_number: int) -> None:
+        One that is not finite is no value: the trial is given up.
+        """
+        if math.isfinite(distance):
+            self._finish(trial_number, TrialState.COMPLETE, distance, session)
+        else:
+            self.give_up(trial_number, session)
+
+    def give_up(self, trial_number: int, session: Session | None = None) -> None:
         """Close an asked trial whose batch came to nothing."""
-        _patiently(lambda: self.study.tell(trial_number, state=TrialState.FAIL, skip_if_finished=True))
+        self._finish(trial_number, TrialState.FAIL, None, session)
 
     def give_up_orphans(self, known: set[int]) -> None:
         """Close the open trials that are not among ``known``: nobody is going to use them any more."""
-        for trial in _patiently(lambda: self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))):
-            if trial.number not in known:
-                self.give_up(trial.number)
+        for number in self._known.open_numbers() - known:
+            self.give_up(number)
 
-    def add_measured(self, key: str, parameters: dict[str, float], distance: float, source: str) -> bool:
+    def add_measured(
+        self,
+        key: str,
+        parameters: dict[str, float],
+        distance: float,
+        source: str,
+        session: Session | None = None,
+    ) -> bool:
         """Add a trial measured by the oracle (1/eV) at some or all of the settings.
 
         ``key`` makes it idempotent. A point outside the searched ranges is left out: Optuna takes none; False then.
@@ -95,24 +128,34 @@ class Steering:
         inside = all(
             self.ranges[name][0] <= value <= self.ranges[name][1] for name, value in parameters.items()
         )
-        if not inside or key in self._measured():
+        if not inside or hash(key) in self._measured:
             return inside
-        attributes = {"source": source, "key": key}
         trial = create_trial(
             params=parameters,
             distributions={name: self.distributions[name] for name in parameters},
             value=distance,
-            user_attrs=attributes,
+            user_attrs={"source": source, "key": key},
         )
-        _patiently(lambda: self.study.add_trial(trial))
-        self._measured().add(key)
+        with self._writing(session) as opened:
+            self._book.add(opened, trial)
+        self._known.add(trial)
+        self._measured.add(hash(key))
         return True
 
-    def _measured(self) -> set[str]:
-        if self._keys is None:
-            trials = _patiently(lambda: self.study.get_trials(deepcopy=False))
-            self._keys = {t.user_attrs["key"] for t in trials if "key" in t.user_attrs}
-        return self._keys
+    def _finish(
+        self, trial_number: int, state: TrialState, value: float | None, session: Session | None
+    ) -> None:
+        with self._writing(session) as opened:
+            self._book.finish(opened, trial_number, state, value)
+        self._known.finish(trial_number, state, value)
+
+    @contextmanager
+    def _writing(self, session: Session | None) -> Iterator[Session]:
+        if session is not None:
+            yield session
+            return
+        with self._database.begin() as own:
+            yield own
 
 
 def _patiently(attempt: Callable[[], _Result]) -> _Result:

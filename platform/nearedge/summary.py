@@ -29,6 +29,7 @@ from nearedge.labelled import (
     read_labelled,
     recover,
 )
+from nearedge.latency import Latency, read_latency
 from nearedge_db import driver
 from nearedge_db.database import Database
 from nearedge_db.errors import UserError
@@ -48,6 +49,7 @@ from nearedge_db.store import (
     find_campaign,
     list_models,
     pool_totals,
+    totals_since_models,
 )
 
 HEADLINES = {
@@ -79,6 +81,8 @@ class PoolSummary:
 
     occupancy: float | None
     """Share of the actors' time in which they had work; None before any time was accounted."""
+    occupancy_since_models: float | None
+    """The same from when candidates could first be made and scored; None before that."""
     cpu_share: float | None
     """CPU seconds per second of an actor."""
     busy_seconds: float
@@ -133,6 +137,8 @@ class CampaignSummary:
     inferred: Inferred
     """What the target's spectrum alone says of the same properties."""
     pools: dict[str, PoolSummary]
+    latency: Latency
+    """From a finished label to its first use."""
     cost: Cost
     models: tuple[ModelSummary, ...]
     generations: dict[str, int]
@@ -182,7 +188,9 @@ class CampaignSummary:
             "recovered": {name: asdict(found) for name, found in self.recovered.items()},
             "inferred": self.inferred.to_json(self.recovered),
             "pools": {name: pool.occupancy for name, pool in self.pools.items()},
+            "pools_since_models": {name: pool.occupancy_since_models for name, pool in self.pools.items()},
             "cpu_share": {name: pool.cpu_share for name, pool in self.pools.items()},
+            "label_to_first_use": asdict(self.latency),
             "cost": {
                 **asdict(self.cost),
                 "label_seconds": self.cost.label_seconds,
@@ -237,6 +245,7 @@ def summarise_labelled(
         if inferring
         else Inferred(refusal="it was not asked for"),
         pools=_pools(session, campaign.id),
+        latency=read_latency(session, campaign.id),
         cost=read_cost(session, campaign),
         models=_models(session, campaign.id),
         generations=_generations(session, campaign.id),
@@ -290,9 +299,13 @@ def _label_counts(session: Session, campaign: Campaign, labelled: list[Labelled]
 
 
 def _pools(session: Session, campaign_id: int) -> dict[str, PoolSummary]:
+    late = totals_since_models(session, campaign_id)
     return {
         name: PoolSummary(
             occupancy=ratio(total.busy_seconds, total.capacity_seconds),
+            occupancy_since_models=ratio(late[name].busy_seconds, late[name].capacity_seconds)
+            if name in late
+            else None,
             cpu_share=ratio(total.cpu_seconds, total.capacity_seconds),
             busy_seconds=total.busy_seconds,
             capacity_seconds=total.capacity_seconds,

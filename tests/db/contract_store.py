@@ -5,14 +5,40 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+from ase import Atoms
 from sqlalchemy import select, text
 from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError, StatementError
 from tests.db.helpers import add_model, count, in_threads
 
 from nearedge_db import store
-from nearedge_db.schema import Event, Generation, LabelRow, PoolUsage, Structure, TaskRow
+from nearedge_db.schema import (
+    CampaignStructure,
+    Candidate,
+    Event,
+    Generation,
+    LabelRow,
+    PoolUsage,
+    Prediction,
+    Structure,
+    TaskRow,
+)
 from nearedge_db.states import CandidateState, GenerationState, LabelRole, StructureOrigin
+
+
+def _new_candidate(index, structure_id, score):
+    return store.NewCandidate(
+        index=index,
+        structure_id=structure_id,
+        raw_structure_id=structure_id,
+        state=CandidateState.WAITING,
+        reason=None,
+        score=score,
+        relax_rms_displacement_a=0.1,
+        shortest_contact_a=1.4,
+        relax_surrogate_model_id=None,
+        relax_potential_model_id=None,
+    )
 
 
 class StoreContract:
@@ -230,6 +256,75 @@ class StoreContract:
             )
             assert predictions == 2
 
+    def test_a_whole_batch_is_entered_as_one_after_the_other_would_be(self, database, sample):
+        atoms = [Atoms("C2", positions=[[0, 0, 0], [1.5, 0, 0.1 * i]], cell=[4, 4, 4]) for i in range(3)]
+        score = store.Score(0.03, 0.01)
+        with database.begin() as session:
+            campaign = sample.campaign(session).id
+            generation = store.create_generation(session, campaign, "guided", {"scale": 2.0}, seed=5)
+            alone = store.put_atoms(session, atoms[1], {3: 1.0})
+            rows = store.put_all_atoms(session, [(one, {3: 0.5, 2: 0.5}) for one in [*atoms, atoms[0]]])
+            assert rows[1] == (alone.id, alone.hash)
+            assert rows[0] == rows[3]
+            new = [_new_candidate(i, rows[i][0], score if i else None) for i in range(3)]
+            ids = store.add_candidates(session, generation, new)
+            assert store.add_candidates(session, generation, new) == ids
+            links = [
+                store.Link(rows[i][0], StructureOrigin.GUIDED, rows[i][1], 7, i == 1, ids[i])
+                for i in range(3)
+            ]
+            store.link_structures(session, campaign, links)
+            store.link_structures(session, campaign, links)
+        assert count(database, Structure) == 3
+        assert count(database, Candidate) == 3
+        assert count(database, Prediction) == 2
+        assert count(database, CampaignStructure) == 3
+        with database.session() as session:
+            row = session.get_one(Structure, rows[2][0])
+            assert (row.cn2_fraction, row.cn3_fraction, row.cn4_fraction) == (0.5, 0.5, 0.0)
+            assert (row.formula, row.n_atoms) == ("C2", 2)
+            np.testing.assert_array_equal(row.positions, atoms[2].positions)
+            assert session.get_one(Structure, alone.id).cn3_fraction == 1.0
+            link = session.scalars(select(CampaignStructure).where(CampaignStructure.held_out)).one()
+            assert (link.structure_id, link.candidate_id, link.seed) == (rows[1][0], ids[1], 7)
+            taken = list(store.take_up(session, campaign, [CandidateState.WAITING]))
+        assert [one.candidate_id for one in taken] == [ids[i] for i in range(3)]
+        assert (taken[2].structure_hash, taken[2].settings) == (rows[2][1], {"scale": 2.0})
+        assert (taken[0].score.predicted_distance, taken[2].score) == (None, score)
+        np.testing.assert_array_equal(taken[1].positions, atoms[1].positions)
+
+    def test_a_label_is_put_to_use_once(self, database, sample):
+        with database.begin() as session:
+            campaign, label = sample.campaign(session).id, sample.label(session)
+            assert store.use_label_once(session, campaign, label.id, "guided", 0.1)
+            assert not store.use_label_once(session, campaign, label.id, "guided", 0.2)
+        with database.session() as session:
+            (use,) = store.label_uses(session, campaign)
+            number, spectra = store.get_spectra(session, label.structure_id, label.settings_hash)
+            assert store.get_spectra(session, label.structure_id, "0" * 64) is None
+        assert use.spectral_distance == 0.1
+        assert number == label.id
+        np.testing.assert_array_equal(spectra, label.xanes.astype("float32"))
+
+    def test_what_was_used_before_the_models_is_kept_once(self, database, sample):
+        def use(seconds):
+            with database.begin() as session:
+                store.add_pool_usage(
+                    session, campaign, "s", "labeler", busy_seconds=seconds, capacity_seconds=10.0, tasks=1
+                )
+
+        with database.begin() as session:
+            campaign = sample.campaign(session).id
+            assert store.totals_since_models(session, campaign) == {}
+        use(1.0)
+        with database.begin() as session:
+            store.mark_models_ready(session, campaign)
+        use(9.0)
+        with database.begin() as session:
+            store.mark_models_ready(session, campaign)
+            late = store.totals_since_models(session, campaign)["labeler"]
+        assert (late.busy_seconds, late.capacity_seconds, late.tasks) == (9.0, 10.0, 1)
+
     def test_pool_usage_accumulates_over_sessions(self, database, sample):
         with database.begin() as session:
             campaign = sample.campaign(session).id
@@ -258,7 +353,7 @@ class StoreContract:
             made = [store.create_generation(session, campaign, "guided", {}, seed=i).id for i in range(3)]
             elsewhere = store.create_generation(session, other, "guided", {}, seed=0).id
             store.set_generation_state(session, made[0], GenerationState.SCORED)
-            earlier = store.set_generation_state(session, made[1], GenerationState.CLOSED).closed_at
+            earlier = store.set_generation_state(session, made[1], GenerationState.CLOSED)
         with database.begin() as session:
             store.close_generations(session, campaign)
         with database.session() as session:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 
 import pytest
+from sqlalchemy import text
 from tests.db.contract_database import DocumentationContract, MigrationContract, QueryContract, ViewsContract
 from tests.db.contract_driver import DriverContract
 from tests.db.contract_ledger import LedgerContract
@@ -52,6 +53,33 @@ class TestSQLiteLocked(OutageContract):
             timer.join()
 
         return lock
+
+
+def test_only_synced_commits_wait_for_the_disk(database):
+    """One connection serves both kinds in turns: neither keeps the other's setting."""
+    full, normal, found = 2, 1, []
+    for synced in (True, False, True, False):
+        with database.begin(synced) as session:
+            found.append(session.scalar(text("PRAGMA synchronous")))
+    assert found == [full, normal, full, normal]
+    assert database.run(lambda session: session.scalar(text("PRAGMA synchronous"))) == full
+
+
+@pytest.mark.parametrize(("what", "synced"), [("complete", True), ("lease", False)])
+def test_results_are_synced_and_leases_are_not(database, monkeypatch, what, synced):
+    ledger, asked = Ledger(database), []
+    task = ledger.submit("label", "one", {}, campaign_id=None)
+    if what == "complete":
+        ledger.lease("me", task_id=task.id)
+    run = Database.run
+    monkeypatch.setattr(
+        Database, "run", lambda self, work, synced=True: (asked.append(synced), run(self, work, synced))[1]
+    )
+    if what == "complete":
+        assert ledger.complete(task.id, "me", lambda session, done: None, 1.0)
+    else:
+        assert ledger.lease("me", task_id=task.id) is not None
+    assert asked == [synced]
 
 
 _RACER = """

@@ -11,8 +11,11 @@ from .campaigns import (
     set_target,
 )
 from .candidates import (
+    NewCandidate,
     Score,
+    TakenUp,
     add_candidate,
+    add_candidates,
     candidate_counts,
     candidates,
     close_generations,
@@ -22,10 +25,12 @@ from .candidates import (
     set_candidate_state,
     set_generation_models,
     set_generation_state,
+    take_up,
 )
 from .labels import (
     UsedLabel,
     get_label,
+    get_spectra,
     label_uses,
     labelled_hashes,
     labelled_structures,
@@ -33,6 +38,7 @@ from .labels import (
     put_settings,
     set_distances,
     use_label,
+    use_label_once,
     used_labels,
 )
 from .models import (
@@ -46,20 +52,34 @@ from .models import (
     set_registered,
 )
 from .structures import (
+    Link,
     get_structure,
     link_structure,
+    link_structures,
+    put_all_atoms,
     put_atoms,
     put_structure,
     to_atoms,
 )
-from .usage import DRIVER, PoolTotals, add_pool_usage, pool_totals
+from .usage import (
+    DRIVER,
+    PoolTotals,
+    add_pool_usage,
+    mark_models_ready,
+    pool_totals,
+    totals_since_models,
+)
 
 __all__ = [
     "DRIVER",
+    "Link",
+    "NewCandidate",
     "PoolTotals",
     "Score",
+    "TakenUp",
     "UsedLabel",
     "add_candidate",
+    "add_candidates",
     "add_event",
     "add_model",
     "add_pool_usage",
@@ -74,17 +94,21 @@ __all__ = [
     "get_campaign",
     "get_label",
     "get_model",
+    "get_spectra",
     "get_structure",
     "label_uses",
     "labelled_hashes",
     "labelled_structures",
     "link_structure",
+    "link_structures",
     "list_campaigns",
     "list_generations",
     "list_models",
     "lock_campaign",
+    "mark_models_ready",
     "pool_totals",
     "promote",
+    "put_all_atoms",
     "put_atoms",
     "put_label",
     "put_settings",
@@ -98,7 +122,10 @@ __all__ = [
     "set_generation_state",
     "set_registered",
     "set_target",
+    "take_up",
     "to_atoms",
+    "totals_since_models",
     "use_label",
+    "use_label_once",
     "used_labels",
 ]

@@ -3,13 +3,15 @@
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from nearedge_db.hashing import content_hash
 from nearedge_db.schema import Campaign, Event
 from nearedge_db.states import CampaignState
 from nearedge_db.types import utc_now
+
+_LOCK = select(Campaign.id).where(Campaign.id == bindparam("campaign")).with_for_update()
 
 
 def create_campaign(
@@ -59,6 +61,12 @@ def lock_campaign(session: Session, campaign_id: int) -> Campaign:
     if row is None:
         raise LookupError(f"no campaign {campaign_id}")
     return row
+
+
+def lock_sequences(session: Session, campaign_id: int) -> None:
+    """:func:`lock_campaign` without reading the campaign, for those who number its rows."""
+    if session.execute(_LOCK, {"campaign": campaign_id}).first() is None:
+        raise LookupError(f"no campaign {campaign_id}")
 
 
 def set_campaign_state(

@@ -1,17 +1,29 @@
 """Generations and their candidates: what the conductor streams."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import func, select, update
+import numpy as np
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from nearedge_db.schema import Candidate, Generation, Prediction
+from nearedge_db.schema import Candidate, Generation, Prediction, Structure
 from nearedge_db.states import CandidateState, GenerationRole, GenerationState
 from nearedge_db.types import utc_now
 
-from .campaigns import lock_campaign
+from .campaigns import lock_sequences
+
+_AT_A_TIME = 200
+_CANDIDATES: Any = Candidate.__table__
+_GENERATIONS: Any = Generation.__table__
+_PREDICTIONS: Any = Prediction.__table__
+_ADD_PREDICTIONS = insert(_PREDICTIONS)
+_PLACES = (_CANDIDATES.c.index_in_generation, _CANDIDATES.c.id)
+_OF_GENERATION = select(*_PLACES).where(_CANDIDATES.c.generation_id == bindparam("generation"))
+_ADD_CANDIDATES = insert(_CANDIDATES).returning(*_PLACES)
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ def create_generation(
     potential_model_id: int | None = None,
 ) -> Generation:
     """A new, open generation, next in the sequence of its role."""
-    lock_campaign(session, campaign_id)
+    lock_sequences(session, campaign_id)
     highest = session.scalar(
         select(func.max(Generation.sequence)).where(
             Generation.campaign_id == campaign_id, Generation.role == GenerationRole(role)
@@ -61,13 +73,12 @@ def create_generation(
     return generation
 
 
-def set_generation_state(session: Session, generation_id: int, state: GenerationState) -> Generation:
-    """Move a generation on; closing it keeps the time."""
-    generation = session.get_one(Generation, generation_id)
-    generation.state = state
-    generation.closed_at = utc_now() if state == GenerationState.CLOSED else None
-    session.flush()
-    return generation
+def set_generation_state(session: Session, generation_id: int, state: GenerationState) -> datetime | None:
+    """Move a generation on; closing it keeps the time, which is returned."""
+    closed_at = utc_now() if state == GenerationState.CLOSED else None
+    values = {"row": generation_id, "state": state, "closed_at": closed_at}
+    session.execute(_set_columns(_GENERATIONS, ("state", "closed_at")), values)
+    return closed_at
 
 
 def set_generation_models(
@@ -139,35 +150,80 @@ def add_candidate(
         shortest_contact_a=shortest_contact_a,
         relax_surrogate_model_id=relax_surrogate_model_id,
         relax_potential_model_id=relax_potential_model_id,
+        **vars(score or Score()),
     )
     session.add(candidate)
     session.flush()
     if score is not None:
-        rescore(session, {candidate.id: score})
+        session.execute(_ADD_PREDICTIONS, [_prediction(candidate.id, score)])
     return candidate
+
+
+@dataclass(frozen=True)
+class NewCandidate:
+    """A structure with its first score, on its way into the database; the fields are those of the table."""
+
+    index: int
+    structure_id: int
+    raw_structure_id: int
+    state: CandidateState
+    reason: str | None
+    score: Score | None
+    relax_rms_displacement_a: float | None
+    shortest_contact_a: float | None
+    relax_surrogate_model_id: int | None
+    relax_potential_model_id: int | None
+
+
+def add_candidates(session: Session, generation: Generation, new: Sequence[NewCandidate]) -> dict[int, int]:
+    """:func:`add_candidate` of a whole generation, in three statements: index -> candidate."""
+    rows = [
+        {
+            "campaign_id": generation.campaign_id,
+            "generation_id": generation.id,
+            "index_in_generation": one.index,
+            "structure_id": one.structure_id,
+            "raw_structure_id": one.raw_structure_id,
+            "state": one.state,
+            "reason": one.reason,
+            "relax_rms_displacement_a": one.relax_rms_displacement_a,
+            "shortest_contact_a": one.shortest_contact_a,
+            "relax_surrogate_model_id": one.relax_surrogate_model_id,
+            "relax_potential_model_id": one.relax_potential_model_id,
+            **vars(one.score or Score()),
+        }
+        for one in new
+    ]
+    ids: dict[int, int] = dict(session.execute(_OF_GENERATION, {"generation": generation.id}).tuples().all())
+    rows = [row for row in rows if row["index_in_generation"] not in ids]
+    scored = {one.index: one.score for one in new if one.score is not None and one.index not in ids}
+    if rows:
+        ids.update(session.execute(_ADD_CANDIDATES, rows).tuples().all())
+    if scored:
+        predictions = [_prediction(ids[index], score) for index, score in scored.items()]
+        session.execute(_ADD_PREDICTIONS, predictions)
+    return ids
 
 
 def rescore(session: Session, scores: dict[int, Score]) -> None:
     """Give candidates (id -> score) new scores; every one is kept as a prediction too."""
-    rows = session.scalars(select(Candidate).where(Candidate.id.in_(scores)))
-    for candidate in rows.all():
-        score = scores[candidate.id]
-        for name, value in asdict(score).items():
-            setattr(candidate, name, value)
-        session.add(_prediction(candidate.id, score))
-    session.flush()
+    if not scores:
+        return
+    session.execute(update(Candidate), [{"id": key, **vars(score)} for key, score in scores.items()])
+    session.execute(_ADD_PREDICTIONS, [_prediction(key, score) for key, score in scores.items()])
 
 
-def _prediction(candidate_id: int, score: Score) -> Prediction:
-    return Prediction(
-        candidate_id=candidate_id,
-        surrogate_model_id=score.surrogate_model_id,
-        potential_model_id=score.potential_model_id,
-        distance=score.predicted_distance,
-        distance_std=score.predicted_distance_std,
-        energy_per_atom_ev=score.predicted_energy_per_atom_ev,
-        energy_std_per_atom_ev=score.energy_std_per_atom_ev,
-    )
+def _prediction(candidate_id: int, score: Score) -> dict[str, Any]:
+    """The columns of a scoring."""
+    return {
+        "candidate_id": candidate_id,
+        "surrogate_model_id": score.surrogate_model_id,
+        "potential_model_id": score.potential_model_id,
+        "distance": score.predicted_distance,
+        "distance_std": score.predicted_distance_std,
+        "energy_per_atom_ev": score.predicted_energy_per_atom_ev,
+        "energy_std_per_atom_ev": score.energy_std_per_atom_ev,
+    }
 
 
 def set_candidate_state(
@@ -185,13 +241,17 @@ def set_candidate_state(
     units of the policy (1/eV for all but chance).
     """
     ids = [candidate_ids] if isinstance(candidate_ids, int) else list(candidate_ids)
-    for candidate in session.scalars(select(Candidate).where(Candidate.id.in_(ids))).all():
-        candidate.state = state
-        candidate.reason = candidate.reason if reason is None else reason
-        candidate.task_id = candidate.task_id if task_id is None else task_id
-        if acquisition_value is not None:
-            candidate.acquisition_value = acquisition_value
-    session.flush()
+    given = {"reason": reason, "task_id": task_id, "acquisition_value": acquisition_value}
+    values = {name: value for name, value in given.items() if value is not None}
+    statement = _set_columns(_CANDIDATES, ("state", *values))
+    session.execute(statement, [{"row": number, "state": state, **values} for number in ids])
+
+
+@cache
+def _set_columns(table: Any, names: tuple[str, ...]) -> Any:
+    """Sets these columns of the row with the number ``row``; made once for each choice of columns."""
+    new = {name: bindparam(name, type_=table.c[name].type) for name in names}
+    return update(table).where(table.c.id == bindparam("row")).values(**new)
 
 
 def candidates(
@@ -202,6 +262,56 @@ def candidates(
     if states is not None:
         query = query.where(Candidate.state.in_(states))
     return list(session.scalars(query))
+
+
+@dataclass(frozen=True)
+class TakenUp:
+    """A candidate with its structure and the settings it was made with, as a campaign that goes on wants it."""
+
+    candidate_id: int
+    state: CandidateState
+    task_id: int | None
+    structure_id: int
+    structure_hash: str
+    density_g_cm3: float
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+    role: GenerationRole
+    settings: dict[str, Any]
+    score: Score
+
+
+_PLAIN = tuple(one.name for one in fields(TakenUp) if one.name != "score")
+
+
+def take_up(session: Session, campaign_id: int, states: Sequence[CandidateState]) -> Iterator[TakenUp]:
+    """Candidates of a campaign that are in these states, oldest first, a few at a time in memory."""
+    query = (
+        select(
+            Candidate.id,
+            Candidate.state,
+            Candidate.task_id,
+            Structure.id,
+            Structure.hash,
+            Structure.density_g_cm3,
+            Structure.numbers,
+            Structure.positions,
+            Structure.cell,
+            Generation.role,
+            Generation.settings_json,
+            *(getattr(Candidate, one.name) for one in fields(Score)),
+        )
+        .join(Structure, Structure.id == Candidate.structure_id)
+        .join(Generation, Generation.id == Candidate.generation_id)
+        .where(Candidate.campaign_id == campaign_id, Candidate.state.in_(states))
+        .order_by(Candidate.id)
+        .execution_options(yield_per=_AT_A_TIME)
+    )
+    for row in session.execute(query):
+        facts: tuple[Any, ...] = tuple(row)
+        plain = zip(_PLAIN, facts[: len(_PLAIN)], strict=True)
+        yield TakenUp(**dict(plain), score=Score(*facts[len(_PLAIN) :]))
 
 
 def candidate_counts(

@@ -2,22 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from nearedge_db.hashing import settings_hash as hash_of_settings
-from nearedge_db.insert import get_or_insert
+from nearedge_db.insert import dialect_of, get_or_insert, new_rows
 from nearedge_db.schema import CampaignStructure, LabelRow, LabelUse, OracleSettings, Structure
 from nearedge_db.states import LabelRole, StructureOrigin
 
-from .campaigns import lock_campaign
+from .campaigns import lock_sequences
 from .structures import to_atoms
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+_USES: Any = LabelUse.__table__
+_LABELS: Any = LabelRow.__table__
+_SPECTRA = select(_LABELS.c.id, _LABELS.c.xanes).where(
+    _LABELS.c.structure_id == bindparam("structure"), _LABELS.c.settings_hash == bindparam("settings")
+)
 
 
 @dataclass(frozen=True)
@@ -105,16 +112,54 @@ def use_label(
     ``distance`` is the spectral distance to the campaign's target, 1/eV; ``None`` before the target is
     aligned (:func:`set_distances` adds it). ``candidate_id`` is the candidate that was labelled, if it was one.
     """
-    lock_campaign(session, campaign_id)
-    key = {"campaign_id": campaign_id, "label_id": label_id}
-    highest = session.scalar(select(func.max(LabelUse.sequence)).where(LabelUse.campaign_id == campaign_id))
+    use_label_once(session, campaign_id, label_id, role, distance, candidate_id)
+    query = select(LabelUse).where(LabelUse.campaign_id == campaign_id, LabelUse.label_id == label_id)
+    return session.scalars(query).one()
+
+
+def use_label_once(
+    session: Session,
+    campaign_id: int,
+    label_id: int,
+    role: LabelRole | str,
+    distance: float | None,
+    candidate_id: int | None = None,
+) -> bool:
+    """:func:`use_label`; whether the label was put to use just now."""
+    lock_sequences(session, campaign_id)
     values = {
-        "role": LabelRole(role),
-        "spectral_distance": distance,
-        "sequence": 0 if highest is None else highest + 1,
-        "candidate_id": candidate_id,
+        "campaign": campaign_id,
+        "label": label_id,
+        "role_": LabelRole(role),
+        "distance": distance,
+        "candidate": candidate_id,
     }
-    return get_or_insert(session, LabelUse, key, values)[0]
+    return session.execute(_add_use(dialect_of(session)), values).first() is not None
+
+
+@cache
+def _add_use(dialect: str) -> Any:
+    """One more use, numbered after the last of the campaign; returns its id."""
+    campaign: Any = bindparam("campaign", type_=_USES.c.campaign_id.type)
+    number = select(func.coalesce(func.max(_USES.c.sequence) + 1, 0)).where(_USES.c.campaign_id == campaign)
+    return (
+        new_rows(dialect, LabelUse, ("campaign_id", "label_id"))
+        .values(
+            campaign_id=campaign,
+            label_id=bindparam("label"),
+            role=bindparam("role_"),
+            spectral_distance=bindparam("distance"),
+            sequence=number.scalar_subquery(),
+            candidate_id=bindparam("candidate"),
+        )
+        .returning(_USES.c.id)
+    )
+
+
+def get_spectra(session: Session, structure_id: int, settings_hash: str) -> tuple[int, np.ndarray] | None:
+    """Number of the label of a structure with these settings and its (N, G) spectra, without the rest of it."""
+    found = session.execute(_SPECTRA, {"structure": structure_id, "settings": settings_hash}).first()
+    return None if found is None else (found.id, found.xanes)
 
 
 def set_distances(session: Session, campaign_id: int, distances: Mapping[int, float]) -> None:

@@ -1,18 +1,26 @@
 """Structures: content shared by all campaigns, and their place in one campaign."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from nearedge_db.hashing import structure_hash
-from nearedge_db.insert import get_or_insert
+from nearedge_db.insert import get_or_insert, insert_missing
 from nearedge_db.schema import CampaignStructure, LabelRow, Structure
 from nearedge_db.states import StructureOrigin
 
 if TYPE_CHECKING:
     from ase import Atoms
 
+_STRUCTURES: Any = Structure.__table__
+_IDS = select(_STRUCTURES.c.hash, _STRUCTURES.c.id).where(
+    _STRUCTURES.c.hash.in_(bindparam("hashes", expanding=True))
+)
 _AMU_PER_A3_IN_G_PER_CM3 = 1.66053906660
 
 
@@ -34,20 +42,40 @@ def put_structure(
     Raises:
         ValueError: shapes do not fit, a value is not finite, or the cell has no volume.
     """
-    key = {"hash": structure_hash(numbers, positions, cell)}
-    coordination: dict[str, float] = {}
-    if fractions is not None:
-        coordination = {f"cn{n}_fraction": float(fractions.get(n, 0.0)) for n in (2, 3, 4)}
-    values = {
-        "formula": _formula(numbers),
+    values = _columns(numbers, positions, cell, fractions)
+    key = {"hash": values.pop("hash")}
+    return get_or_insert(session, Structure, key, values)[0]
+
+
+def _columns(
+    numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, fractions: dict[int, float] | None
+) -> dict[str, Any]:
+    """The columns of a structure; see :func:`put_structure`."""
+    shares = {f"cn{n}_fraction": None if fractions is None else fractions.get(n, 0.0) for n in (2, 3, 4)}
+    return {
+        "hash": structure_hash(numbers, positions, cell),
+        "formula": _formula(np.asarray(numbers).tobytes(), np.asarray(numbers).dtype.str),
         "n_atoms": len(numbers),
         "numbers": np.asarray(numbers),
         "positions": np.asarray(positions),
         "cell": np.asarray(cell),
         "density_g_cm3": _density(numbers, cell),
-        **coordination,
+        **shares,
     }
-    return get_or_insert(session, Structure, key, values)[0]
+
+
+def put_all_atoms(
+    session: Session, structures: "Sequence[tuple[Atoms, dict[int, float] | None]]"
+) -> list[tuple[int, str]]:
+    """:func:`put_structure` of many, each with its fractions, in two statements: their ids and hashes."""
+    rows = [
+        _columns(atoms.numbers, atoms.positions, np.asarray(atoms.cell), fractions)
+        for atoms, fractions in structures
+    ]
+    hashes = [row["hash"] for row in rows]
+    insert_missing(session, Structure, ["hash"], list({row["hash"]: row for row in rows}.values()))
+    ids: dict[str, int] = dict(session.execute(_IDS, {"hashes": hashes}).tuples().all())
+    return [(ids[content_hash], content_hash) for content_hash in hashes]
 
 
 def put_atoms(session: Session, atoms: "Atoms", fractions: dict[int, float] | None = None) -> Structure:
@@ -76,6 +104,24 @@ def link_structure(
         "candidate_id": candidate_id,
     }
     return get_or_insert(session, CampaignStructure, key, values)[0]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A generated structure's place in its campaign; see :func:`link_structure`."""
+
+    structure_id: int
+    origin: StructureOrigin
+    group_name: str
+    seed: int | None
+    held_out: bool
+    candidate_id: int | None
+
+
+def link_structures(session: Session, campaign_id: int, links: Sequence[Link]) -> None:
+    """:func:`link_structure` of many, in one statement."""
+    rows = [{"campaign_id": campaign_id, **vars(link)} for link in links]
+    insert_missing(session, CampaignStructure, ["campaign_id", "structure_id"], rows)
 
 
 def get_structure(session: Session, structure_id: int) -> Structure:
@@ -110,11 +156,12 @@ def to_atoms(structure: Structure, label: LabelRow | None = None) -> "Atoms":
     return atoms
 
 
-def _formula(numbers: np.ndarray) -> str:
-    """Chemical formula in Hill order."""
+@lru_cache(maxsize=256)
+def _formula(numbers: bytes, dtype: str) -> str:
+    """Chemical formula in Hill order, of atomic numbers as bytes: all structures of a campaign share a few."""
     from ase import Atoms
 
-    return str(Atoms(numbers=numbers).get_chemical_formula(mode="hill"))
+    return str(Atoms(numbers=np.frombuffer(numbers, dtype)).get_chemical_formula(mode="hill"))
 
 
 def _density(numbers: np.ndarray, cell: np.ndarray) -> float:

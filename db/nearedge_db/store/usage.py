@@ -1,15 +1,20 @@
 """Seconds that the agent pools were busy, over the whole life of a campaign."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nearedge_db.insert import get_or_insert
-from nearedge_db.schema import PoolUsage
+from nearedge_db.schema import Event, PoolUsage
+
+from .campaigns import add_event
 
 DRIVER = "driver"
 """Name under which the driver's own time is kept beside the pools': busy is its CPU time."""
+
+MODELS_READY = "models ready"
+"""Event at the moment when candidates could first be made and scored, with what the pools had used by then."""
 
 
 @dataclass(frozen=True)
@@ -72,3 +77,28 @@ def pool_totals(session: Session, campaign_id: int) -> dict[str, PoolTotals]:
         pool: PoolTotals(float(busy), float(capacity), float(cpu), int(tasks))
         for pool, busy, capacity, cpu, tasks in session.execute(query)
     }
+
+
+def mark_models_ready(session: Session, campaign_id: int) -> None:
+    """Keep what the pools have used up to now, unless that was done before; see :func:`totals_since_models`."""
+    if _used_before_models(session, campaign_id) is None:
+        totals = {pool: asdict(total) for pool, total in pool_totals(session, campaign_id).items()}
+        add_event(session, campaign_id, MODELS_READY, {"pools": totals})
+
+
+def totals_since_models(session: Session, campaign_id: int) -> dict[str, PoolTotals]:
+    """:func:`pool_totals` from when the first models were there; empty before that."""
+    before = _used_before_models(session, campaign_id)
+    if before is None:
+        return {}
+    nothing = asdict(PoolTotals(0.0, 0.0, 0.0, 0))
+    return {
+        pool: PoolTotals(**{k: v - before.get(pool, nothing)[k] for k, v in asdict(total).items()})
+        for pool, total in pool_totals(session, campaign_id).items()
+    }
+
+
+def _used_before_models(session: Session, campaign_id: int) -> dict[str, dict[str, float]] | None:
+    query = select(Event.data_json).where(Event.campaign_id == campaign_id, Event.kind == MODELS_READY)
+    found = session.scalars(query.order_by(Event.id).limit(1)).first()
+    return None if found is None else dict(found["pools"])

@@ -17,6 +17,7 @@ Report = Callable[[float, str], None]
 
 BENCHES: dict[str, str] = {
     "generation": "nearedge.bench.generation:GenerationBench",
+    "loop": "nearedge.bench.loop:LoopBench",
     "material": "nearedge.bench.material:MaterialBench",
     "oracles": "nearedge.bench.oracles:OraclesBench",
     "scale": "nearedge.bench.scale:ScaleBench",

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from nearedge.conductor.balance import Balance
 from nearedge.conductor.context import CampaignFailedError, Context
 from nearedge.conductor.labelling import Labelling
-from nearedge.conductor.loop import Loop
+from nearedge.conductor.loop import Loop, Wait, wait_for_ray
 from nearedge.conductor.metrics import Metrics
 from nearedge.conductor.proposing import Proposing
 from nearedge.conductor.scoring import Scoring
@@ -20,6 +20,7 @@ from nearedge.conductor.stage import Stage
 from nearedge.conductor.tidying import tidy_registry
 from nearedge.conductor.tracking import Tracking
 from nearedge.conductor.training import Training
+from nearedge.config import MODEL_KINDS
 from nearedge.driving import DriverReplacedError
 from nearedge.pools import PoolName
 from nearedge.raynodes import amounts_of_nodes
@@ -36,7 +37,14 @@ from nearedge_agents.tracking import PATIENCE_S
 from nearedge_agents.trainer import Trainer
 from nearedge_db.errors import one_line
 from nearedge_db.states import CampaignState, GenerationRole, TaskKind, TaskState
-from nearedge_db.store import DRIVER, add_pool_usage, close_generations, get_campaign, pool_totals
+from nearedge_db.store import (
+    DRIVER,
+    add_pool_usage,
+    close_generations,
+    get_campaign,
+    mark_models_ready,
+    pool_totals,
+)
 
 ACCOUNT_EVERY_S = 3.0
 """How often pool usage is written and a stop request is looked for."""
@@ -66,6 +74,12 @@ class Conductor:
     """Sends MLflow what it does not have; given the tracking URI."""
     nodes: Callable[[], Sequence[Resources]] = amounts_of_nodes
     """Total amounts of every node of Ray that lives."""
+    pools: dict[str, Pool] = field(default_factory=dict)
+    """Who does the work; by default the actors that the settings ask for."""
+    wait: Wait = wait_for_ray
+    """How the loop waits for their answers."""
+    _models_ready: bool = False
+    """Whether it is on record since when candidates can be made and scored."""
     _in_a_hurry: bool = False
     """Leave without that: the next session does it."""
 
@@ -81,7 +95,7 @@ class Conductor:
         )
         self.scoring = Scoring(context, self.proposing, self.training)
         self.labelling = Labelling(context, self.scoring)
-        self.pools: dict[str, Pool] = {name: self._pool(name) for name in context.config.pools}
+        self.pools = self.pools or {name: self._pool(name) for name in context.config.pools}
         self.metrics = Metrics(context.config.name)
         self.seconds_before = self._earlier_seconds()
         self.started = time.monotonic()
@@ -111,7 +125,13 @@ class Conductor:
                 balance.tick()
 
             loop = Loop(
-                self.pools, stages, self._reason, tick, self._give_up_lease, on_done=self.metrics.ended
+                self.pools,
+                stages,
+                self._reason,
+                tick,
+                self._give_up_lease,
+                self.metrics.ended,
+                self.wait,
             )
             reason = loop.run()
             finished = not (self.interrupted or self._stop_requested)
@@ -173,7 +193,7 @@ class Conductor:
         context = self.context
         for task in context.ledger.open_tasks(context.campaign_id, TaskKind.TRAIN):
             context.ledger.cancel(task.id)
-        with context.database.begin() as session:
+        with context.database.begin(synced=False) as session:
             close_generations(session, context.campaign_id)
         context.steering.give_up_orphans(set())
 
@@ -217,6 +237,11 @@ class Conductor:
             raise DriverReplacedError(
                 f"another driver has taken campaign {self.context.config.name!r} over: this one leaves"
             )
+        if not self._models_ready and self.context.champions.keys() >= set(MODEL_KINDS):
+            self._models_ready = True
+            self._account()
+            with self.context.database.begin(synced=False) as session:
+                mark_models_ready(session, self.context.campaign_id)
         if time.monotonic() - self._accounted >= ACCOUNT_EVERY_S:
             self._account()
             with self.context.database.session() as session:
@@ -228,7 +253,7 @@ class Conductor:
 
     def _account(self) -> None:
         self._accounted = time.monotonic()
-        with self.context.database.begin() as session:
+        with self.context.database.begin(synced=False) as session:
             for name, pool in self.pools.items():
                 usage = pool.usage()
                 self.metrics.used(name, usage)

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from nearedge.conductor.known import Known
 from nearedge.config import MODEL_KINDS, CampaignConfig
 from nearedge.gate import EnergyReference
 from nearedge.starting import Start
@@ -47,8 +45,8 @@ class Context:
     target: Target | None = None
     energy_reference: EnergyReference | None = None
     champions: dict[str, ModelFiles] = field(default_factory=dict)
-    known: list[npt.NDArray[np.float64]] = field(default_factory=list)
-    """Fingerprints of every structure that has a label or is getting one."""
+    known: Known = field(default_factory=Known)
+    """Every structure that has a label or is getting one."""
     best_distance: float = float("inf")
     """Best oracle-computed spectral distance so far, starting structures included, 1/eV."""
 
@@ -74,7 +72,7 @@ class Context:
 
     def event(self, kind: str, /, **data: Any) -> None:
         """Record that something happened, in the database and in the log."""
-        with self.database.begin() as session:
+        with self.database.begin(synced=False) as session:
             add_event(session, self.campaign_id, kind, data)
         logger.info(kind, extra={"data": data, "task": data.get("task_id")})
 
@@ -89,11 +87,3 @@ class Context:
                 self.champions[kind] = ModelFiles.read(kind, row.id, self.run_dir / row.folder)
                 changed.append(kind)
         return changed
-
-    def nearest_known(self, fingerprint: npt.NDArray[np.float64]) -> float:
-        """Fingerprint distance to the nearest known structure; infinite when there is none."""
-        from nearedge_services.structures.fingerprint import fingerprint_distance
-
-        if not self.known:
-            return float("inf")
-        return float(np.min(fingerprint_distance(np.asarray(self.known), fingerprint)))

@@ -4,30 +4,61 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+from sqlalchemy.orm import Session
 
 from nearedge.acquisition import Array, faded, make_policy, rank
 from nearedge.chance import seed_for
 from nearedge.conductor.context import Context
-from nearedge.conductor.scoring import Scoring, Waiting
+from nearedge.conductor.scoring import Scoring, Waiting, parameters_of
 from nearedge.conductor.tasks import TaskQueue
-from nearedge.steering import SEARCHED
 from nearedge_agents.pool import Done, Work
 from nearedge_db.hashing import task_identity
-from nearedge_db.ledger import Task
-from nearedge_db.schema import Candidate, Generation, Structure
+from nearedge_db.ledger import enter
 from nearedge_db.states import CandidateState, GenerationRole, LabelRole, TaskKind, TaskState
 from nearedge_db.store import (
-    candidates,
-    get_label,
-    get_structure,
+    TakenUp,
+    get_spectra,
     label_uses,
-    list_generations,
     set_candidate_state,
-    to_atoms,
-    use_label,
+    take_up,
+    use_label_once,
 )
 from nearedge_services.spectra.distance import cell_mean
 from nearedge_services.structures.fingerprint import NOVELTY_THRESHOLD, fingerprint
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a label is for: all that is needed when it comes."""
+
+    role: GenerationRole
+    candidate_id: int
+    structure_id: int
+    structure_hash: str
+    numbers: npt.NDArray[np.int64]
+    """Atomic numbers, shape (N,)."""
+    parameters: dict[str, float]
+    """What Optuna is told it was made with: of an unguided sample the density only."""
+
+    @classmethod
+    def chosen(cls, one: Waiting) -> "Subject":
+        """Of a candidate that waited."""
+        return cls(
+            one.role,
+            one.candidate_id,
+            one.structure_id,
+            one.structure_hash,
+            one.atoms.numbers,
+            one.parameters,
+        )
+
+    @classmethod
+    def taken_up(cls, row: TakenUp) -> "Subject":
+        """Of a candidate of an earlier session."""
+        parameters = parameters_of(row.role, row.settings, row.density_g_cm3)
+        return cls(row.role, row.candidate_id, row.structure_id, row.structure_hash, row.numbers, parameters)
 
 
 @dataclass
@@ -47,35 +78,33 @@ class Labelling:
     closing: bool = False
     """Set when no further label is wanted: what is queued is still done."""
     _queue: TaskQueue = field(default_factory=TaskQueue)
-    _role: dict[int, tuple[GenerationRole, int]] = field(default_factory=dict)
-    """Task under way -> role and candidate."""
+    _followed: dict[int, Subject] = field(default_factory=dict)
+    """Task under way -> what it labels."""
 
     def start(self) -> None:
         """Count the labels there are, learn what is known, and take up the candidates that were queued."""
-        self._recount()
+        self._count()
         context = self.context
         with context.database.session() as session:
-            generations = {row.id: row for row in list_generations(session, context.campaign_id)}
-            states = [CandidateState.LABELLED, CandidateState.QUEUED]
-            rows = candidates(session, context.campaign_id, states)
-            structures = {row.id: get_structure(session, row.structure_id) for row in rows}
             uses = label_uses(session, context.campaign_id)
             distances = {use.structure_id: use.spectral_distance for use in uses}
-        for row in rows:
-            generation, structure = generations[row.generation_id], structures[row.id]
-            context.known.append(fingerprint(to_atoms(structure)))
-            if row.state is CandidateState.QUEUED:
-                self._take_up(row, generation.role)
-                continue
-            # A driver that was killed may have stored the label without telling Optuna.
-            distance = distances.get(row.structure_id)
-            if distance is not None:
-                self._tell(structure, generation, distance)
+            states = [CandidateState.LABELLED, CandidateState.QUEUED]
+            for row in take_up(session, context.campaign_id, states):
+                atoms = Atoms(numbers=row.numbers, positions=row.positions, cell=row.cell, pbc=True)
+                context.known.add(fingerprint(atoms))
+                subject = Subject.taken_up(row)
+                if row.state is CandidateState.QUEUED:
+                    self._take_up(row, subject)
+                    continue
+                # A driver that was killed may have stored the label without telling Optuna.
+                distance = distances.get(row.structure_id)
+                if distance is not None:
+                    self._tell(subject, distance)
 
     def committed(self, role: GenerationRole) -> int:
         """Labels of this role that are done or on their way."""
         done = self.guided_labels if role is GenerationRole.GUIDED else self.baseline_labels
-        return done + sum(r is role for r, _ in self._role.values())
+        return done + sum(one.role is role for one in self._followed.values())
 
     @property
     def under_way(self) -> int:
@@ -115,11 +144,10 @@ class Labelling:
         report = self._queue.accept(done)
         if report is None:
             return
-        task = self.context.ledger.get(report.task_id)
         if report.state is TaskState.DONE:
-            self._settle(task)
+            self._settle(report.task_id)
         else:
-            self._give_up(task)
+            self._give_up(report.task_id, report.error)
 
     def drop_surplus(self) -> int:
         """Drop the least useful guided candidates beyond ``acquisition.max_waiting``; how many."""
@@ -128,7 +156,7 @@ class Labelling:
         if surplus <= 0:
             return 0
         dropped = [guided[index].candidate_id for index in rank(self._values(guided))[-surplus:]]
-        with self.context.database.begin() as session:
+        with self.context.database.begin(synced=False) as session:
             set_candidate_state(session, dropped, CandidateState.DROPPED, "less useful than the others")
         for candidate_id in dropped:
             del self.scoring.waiting[candidate_id]
@@ -171,20 +199,16 @@ class Labelling:
             context.best_distance,
             generator,
         )
-        nearest = np.array([context.nearest_known(w.fingerprint) for w in waiting])
-        return faded(usefulness, nearest, NOVELTY_THRESHOLD)
+        return faded(usefulness, context.known.update(waiting), NOVELTY_THRESHOLD)
 
     def _submit(self, chosen: Waiting) -> None:
+        """The task and the candidate's new state in one transaction."""
         context = self.context
-        task = context.ledger.submit(
-            TaskKind.LABEL,
-            task_identity(TaskKind.LABEL, chosen.structure_hash, context.settings_hash),
-            {},
-            campaign_id=context.campaign_id,
-            structure_id=chosen.structure_id,
-            settings_hash=context.settings_hash,
-        )
-        with context.database.begin() as session:
+        identity = task_identity(TaskKind.LABEL, chosen.structure_hash, context.settings_hash)
+        columns = {"structure_id": chosen.structure_id, "settings_hash": context.settings_hash}
+
+        def work(session: Session) -> tuple[int, TaskState, str | None]:
+            task = enter(session, TaskKind.LABEL, identity, {}, context.campaign_id, **columns)
             set_candidate_state(
                 session,
                 chosen.candidate_id,
@@ -192,63 +216,73 @@ class Labelling:
                 task_id=task.id,
                 acquisition_value=chosen.acquisition_value,
             )
+            return task.id, task.state, task.last_error
+
+        standing = context.database.run(work, synced=False)
         del self.scoring.waiting[chosen.candidate_id]
-        context.known.append(chosen.fingerprint)
-        self._follow(task, chosen.role, chosen.candidate_id)
+        context.known.add(chosen.fingerprint)
+        self._follow(*standing, Subject.chosen(chosen))
 
-    def _take_up(self, row: Candidate, role: GenerationRole) -> None:
+    def _take_up(self, row: TakenUp, subject: Subject) -> None:
         if row.task_id is None:
-            raise RuntimeError(f"candidate {row.id} is queued without a task")
-        self._follow(self.context.ledger.get(row.task_id), role, row.id)
+            raise RuntimeError(f"candidate {row.candidate_id} is queued without a task")
+        task = self.context.ledger.get(row.task_id)
+        self._follow(task.id, task.state, task.last_error, subject)
 
-    def _follow(self, task: Task, role: GenerationRole, candidate_id: int) -> None:
-        self._role[task.id] = (role, candidate_id)
-        if task.state is TaskState.DONE:
-            self._settle(task)
-        elif task.state.is_finished():
-            self._give_up(task)
+    def _follow(self, task_id: int, state: TaskState, error: str | None, subject: Subject) -> None:
+        self._followed[task_id] = subject
+        if state is TaskState.DONE:
+            self._settle(task_id)
+        elif state.is_finished():
+            self._give_up(task_id, error)
         else:
-            self._queue.add(task.id)
+            self._queue.add(task_id)
 
-    def _settle(self, task: Task) -> None:
-        """Use of the label, distance and the candidate's new state in one transaction."""
-        context = self.context
-        role, candidate_id = self._role.pop(task.id)
-        with context.database.begin() as session:
-            label = get_label(session, task.structure_id or 0, context.settings_hash)
-            structure = get_structure(session, task.structure_id or 0)
+    def _settle(self, task_id: int) -> None:
+        """Use of the label, distance, the candidate's new state and Optuna's trial in one transaction."""
+        context, subject = self.context, self._followed.pop(task_id)
+        with context.database.begin(synced=False) as session:
+            label = get_spectra(session, subject.structure_id, context.settings_hash)
             if label is None or context.target is None:
-                raise RuntimeError(f"task {task.id} is DONE without a label or a target")
-            mean = cell_mean(label.xanes, structure.numbers, context.absorber, context.oracle.grid)
+                raise RuntimeError(f"task {task_id} is DONE without a label or a target")
+            mean = cell_mean(label[1], subject.numbers, context.absorber, context.oracle.grid)
             distance = float(context.target.distance(mean))
-            use_label(session, context.campaign_id, label.id, LabelRole(role.value), distance, candidate_id)
-            set_candidate_state(session, candidate_id, CandidateState.LABELLED)
-            generation = session.get_one(Generation, session.get_one(Candidate, candidate_id).generation_id)
+            role = LabelRole(subject.role.value)
+            is_new = use_label_once(
+                session, context.campaign_id, label[0], role, distance, subject.candidate_id
+            )
+            set_candidate_state(session, subject.candidate_id, CandidateState.LABELLED)
+            inside = self._tell(subject, distance, session)
         context.labels_settled += 1
-        if not self._tell(structure, generation, distance):
-            context.event("label outside the searched ranges", structure_id=structure.id)
-        self._recount()
+        if not inside:
+            context.event("label outside the searched ranges", structure_id=subject.structure_id)
+        if is_new:
+            self._count_one(role, distance)
 
-    def _tell(self, structure: Structure, generation: Generation, distance: float) -> bool:
-        """Tell Optuna what was measured, if it can take it; an unguided sample tells of its density only."""
-        parameters = {"density_g_cm3": structure.density_g_cm3}
-        if generation.role is GenerationRole.GUIDED:
-            parameters |= {name: generation.settings_json[name] for name in SEARCHED}
-        return self.context.steering.add_measured(structure.hash, parameters, distance, generation.role.value)
+    def _tell(self, subject: Subject, distance: float, session: Session | None = None) -> bool:
+        """Tell Optuna what was measured, if it can take it."""
+        facts = (subject.structure_hash, subject.parameters, distance, subject.role.value)
+        return self.context.steering.add_measured(*facts, session)
 
-    def _give_up(self, task: Task) -> None:
-        _, candidate_id = self._role.pop(task.id)
-        with self.context.database.begin() as session:
-            set_candidate_state(session, candidate_id, CandidateState.FAILED, task.last_error)
+    def _give_up(self, task_id: int, error: str | None) -> None:
+        subject = self._followed.pop(task_id)
+        with self.context.database.begin(synced=False) as session:
+            set_candidate_state(session, subject.candidate_id, CandidateState.FAILED, error)
 
-    def _recount(self) -> None:
+    def _count(self) -> None:
         """Counts, the best distance, and how long ago it was found: from the database."""
         with self.context.database.session() as session:
             uses = label_uses(session, self.context.campaign_id)
-        measured = [(u.role, u.spectral_distance) for u in uses if u.spectral_distance is not None]
-        guided = [distance for role, distance in measured if role is LabelRole.GUIDED]
-        self.baseline_labels = sum(role is LabelRole.BASELINE for role, _ in measured)
-        self.guided_labels = len(guided)
-        self.context.best_distance = min((distance for _, distance in measured), default=float("inf"))
-        self.best_guided = min(guided, default=float("inf"))
-        self.since_best = guided[::-1].index(self.best_guided) if guided else 0
+        self.guided_labels = self.baseline_labels = self.since_best = 0
+        self.best_guided = self.context.best_distance = float("inf")
+        for use in uses:
+            if use.spectral_distance is not None:
+                self._count_one(use.role, use.spectral_distance)
+
+    def _count_one(self, role: LabelRole, distance: float) -> None:
+        self.context.best_distance = min(self.context.best_distance, distance)
+        self.baseline_labels += role is LabelRole.BASELINE
+        if role is LabelRole.GUIDED:
+            self.guided_labels += 1
+            self.since_best = 0 if distance <= self.best_guided else self.since_best + 1
+            self.best_guided = min(self.best_guided, distance)

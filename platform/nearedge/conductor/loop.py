@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import ray
 
@@ -11,6 +12,18 @@ from nearedge_agents.pool import Done, Pool, Work
 
 TICK_S = 0.2
 """How long the loop waits for an answer before it looks around (stop request, progress display)."""
+
+
+Wait = Callable[[Sequence[Any], float], list[Any]]
+"""(references, seconds) -> those whose answers are there; waits for the first of them, so many seconds at most."""
+
+
+def wait_for_ray(refs: Sequence[Any], timeout_s: float) -> list[Any]:
+    """All references that are ready; where none is, the first one that gets ready in time."""
+    ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
+    if not ready:
+        ready, _ = ray.wait(list(refs), num_returns=1, timeout=timeout_s)
+    return list(ready)
 
 
 @dataclass
@@ -27,6 +40,7 @@ class Loop:
     """Told of work whose actor died, before the stage is."""
     on_done: Callable[[str, Done], None] = lambda pool, done: None
     """Told of every piece of work that ended, and in which pool."""
+    wait: Wait = wait_for_ray
     _owner: dict[int, Stage] = field(default_factory=dict, repr=False)
 
     def run(self) -> str:
@@ -66,9 +80,7 @@ class Loop:
         by_ref = {ref: pool for pool in self.pools.values() for ref in pool.refs}
         if not by_ref:
             return 0
-        ready, _ = ray.wait(list(by_ref), num_returns=len(by_ref), timeout=0)
-        if not ready:
-            ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=timeout)
+        ready = self.wait(list(by_ref), timeout)
         for ref in ready:
             pool = by_ref[ref]
             done = pool.collect(ref)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ase import Atoms
+from sqlalchemy.orm import Session
 
 from nearedge.chance import seed_for, stratified
 from nearedge.conductor.context import Context
@@ -56,6 +57,8 @@ class Proposing:
     """What the scorer has not taken yet: the bounded buffer between generator and scorer."""
     _again: deque[Generation] = field(default_factory=deque)
     _under_way: dict[int, Generation] = field(default_factory=dict)
+    _made: Counter[GenerationRole] = field(default_factory=Counter)
+    """Structures of each role asked for so far: numbers the next one."""
     _failures: int = 0
     _losses: Counter[int] = field(default_factory=Counter)
     _first: Settings | None = None
@@ -69,6 +72,8 @@ class Proposing:
             generations = list_generations(session, self.context.campaign_id)
         self._again.extend(g for g in generations if g.state is GenerationState.OPEN)
         self._steered = any(g.role is GenerationRole.GUIDED for g in generations)
+        for generation in generations:
+            self._made[generation.role] += len(generation.settings_json["seeds"])
         # One whose batch is scored or closed was cut short before Optuna was told: it stays open for nobody.
         self.context.steering.give_up_orphans(
             {g.trial_number for g in self._again if g.trial_number is not None}
@@ -131,35 +136,37 @@ class Proposing:
 
     def _close(self, generation: Generation, error: str) -> None:
         self.context.event("generation failed", generation_id=generation.id, error=error)
-        if generation.trial_number is not None:
-            self.context.steering.give_up(generation.trial_number)
-        with self.context.database.begin() as session:
+        with self.context.database.begin(synced=False) as session:
+            if generation.trial_number is not None:
+                self.context.steering.give_up(generation.trial_number, session)
             set_generation_state(session, generation.id, GenerationState.CLOSED)
 
     def _baseline(self, count: int) -> Generation:
         config = self.context.config
-        made = self._made(GenerationRole.BASELINE)
+        made = self._made[GenerationRole.BASELINE]
         low, high = config.material.density_g_cm3
         places = stratified(max(config.stop.baseline, 1), config.seed, "baseline density")
         densities = [low + (high - low) * places[(made + k) % len(places)] for k in range(count)]
-        return self._create(GenerationRole.BASELINE, made, densities, dict.fromkeys(SEARCHED, 0.0))
+        with self.context.database.begin(synced=False) as session:
+            return self._create(session, GenerationRole.BASELINE, densities, dict.fromkeys(SEARCHED, 0.0))
 
     def _guided(self) -> Generation:
-        settings, self._first = self._first or self.context.steering.ask(), None
-        densities = [settings.density_g_cm3] * self.context.config.generation.batch
-        made = self._made(GenerationRole.GUIDED)
-        searched = {name: getattr(settings, name) for name in SEARCHED}
-        return self._create(GenerationRole.GUIDED, made, densities, searched, settings.trial_number)
+        """A batch with Optuna's next settings; its trial is entered in the same transaction."""
+        with self.context.database.begin(synced=False) as session:
+            settings, self._first = self._first or self.context.steering.ask(session), None
+            densities = [settings.density_g_cm3] * self.context.config.generation.batch
+            searched = {name: getattr(settings, name) for name in SEARCHED}
+            return self._create(session, GenerationRole.GUIDED, densities, searched, settings.trial_number)
 
     def _create(
         self,
+        session: Session,
         role: GenerationRole,
-        made: int,
         densities: list[float],
         searched: dict[str, float],
         trial: int | None = None,
     ) -> Generation:
-        context = self.context
+        context, made = self.context, self._made[role]
         settings = {
             "composition": context.config.generated_composition,
             "densities": [round(density, 4) for density in densities],
@@ -168,23 +175,18 @@ class Proposing:
             **searched,
         }
         prior, surrogate = self._models(searched["guidance_scale"])
-        with context.database.begin() as session:
-            return create_generation(
-                session,
-                context.campaign_id,
-                role,
-                settings,
-                seed=context.config.seed,
-                trial_number=trial,
-                prior_model_id=prior,
-                surrogate_model_id=surrogate,
-            )
-
-    def _made(self, role: GenerationRole) -> int:
-        """Structures of this role asked for so far: numbers the next one."""
-        with self.context.database.session() as session:
-            rows = list_generations(session, self.context.campaign_id, role)
-        return sum(len(row.settings_json["seeds"]) for row in rows)
+        generation = create_generation(
+            session,
+            context.campaign_id,
+            role,
+            settings,
+            seed=context.config.seed,
+            trial_number=trial,
+            prior_model_id=prior,
+            surrogate_model_id=surrogate,
+        )
+        self._made[role] += len(densities)
+        return generation
 
     def _models(self, guidance_scale: float) -> tuple[int, int | None]:
         """Prior and surrogate that have a part in a batch made now: without guidance there is no surrogate."""
@@ -194,7 +196,7 @@ class Proposing:
 
     def _made_again(self, generation: Generation) -> Work:
         """The work of a batch whose actor died, which is made with the champions of now."""
-        with self.context.database.begin() as session:
+        with self.context.database.begin(synced=False) as session:
             set_generation_models(
                 session, generation.id, *self._models(generation.settings_json["guidance_scale"])
             )

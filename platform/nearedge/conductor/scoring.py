@@ -3,6 +3,7 @@
 import statistics
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,22 +15,22 @@ from nearedge.conductor.context import CampaignFailedError, Context
 from nearedge.conductor.proposing import Batch, Proposing
 from nearedge.conductor.training import Training
 from nearedge.gate import Measures, Verdict, first_word, judge
+from nearedge.steering import SEARCHED
 from nearedge_agents.pool import Done, Work
 from nearedge_agents.scorer import Broken, Judging, Prediction, Relaxing, Scored
-from nearedge_db.schema import Candidate, Generation
+from nearedge_db.schema import Generation
 from nearedge_db.states import CandidateState, GenerationRole, GenerationState, StructureOrigin
 from nearedge_db.store import (
+    Link,
+    NewCandidate,
     Score,
-    add_candidate,
+    add_candidates,
     candidate_counts,
-    candidates,
-    get_structure,
-    link_structure,
-    list_generations,
-    put_atoms,
+    link_structures,
+    put_all_atoms,
     rescore,
     set_generation_state,
-    to_atoms,
+    take_up,
 )
 from nearedge_services.structures.composition import density_g_cm3
 from nearedge_services.structures.coordination import coordination_fractions
@@ -50,6 +51,11 @@ class Waiting:
     atoms: Atoms
     fingerprint: npt.NDArray[np.float64]
     prediction: Prediction
+    parameters: dict[str, float]
+    """What it was made with, for Optuna."""
+    nearest: float = float("inf")
+    """Fingerprint distance to the nearest of the first ``compared`` known structures."""
+    compared: int = 0
     acquisition_value: float | None = None
     """What the acquisition function said when it was chosen for a label; None for an unguided sample."""
 
@@ -79,27 +85,25 @@ class Scoring:
 
         context = self.context
         with context.database.session() as session:
-            generations = {row.id: row for row in list_generations(session, context.campaign_id)}
-            rows = candidates(session, context.campaign_id, [CandidateState.WAITING])
             scored = candidate_counts(session, context.campaign_id, GenerationRole.GUIDED)
-            structures = {row.id: get_structure(session, row.structure_id) for row in rows}
-        for row in rows:
-            generation, atoms = generations[row.generation_id], to_atoms(structures[row.id])
-            self.waiting[row.id] = Waiting(
-                candidate_id=row.id,
-                structure_id=row.structure_id,
-                structure_hash=structures[row.id].hash,
-                role=generation.role,
-                density_g_cm3=density_g_cm3(atoms),
-                atoms=atoms,
-                fingerprint=fingerprint(atoms),
-                prediction=Prediction(
-                    row.predicted_distance or 0.0,
-                    row.predicted_distance_std or 0.0,
-                    row.predicted_energy_per_atom_ev or 0.0,
-                    row.energy_std_per_atom_ev or 0.0,
-                ),
-            )
+            for row in take_up(session, context.campaign_id, [CandidateState.WAITING]):
+                atoms = Atoms(numbers=row.numbers, positions=row.positions, cell=row.cell, pbc=True)
+                self.waiting[row.candidate_id] = Waiting(
+                    candidate_id=row.candidate_id,
+                    structure_id=row.structure_id,
+                    structure_hash=row.structure_hash,
+                    role=row.role,
+                    density_g_cm3=row.density_g_cm3,
+                    atoms=atoms,
+                    fingerprint=fingerprint(atoms),
+                    prediction=Prediction(
+                        row.score.predicted_distance or 0.0,
+                        row.score.predicted_distance_std or 0.0,
+                        row.score.predicted_energy_per_atom_ev or 0.0,
+                        row.score.energy_std_per_atom_ev or 0.0,
+                    ),
+                    parameters=parameters_of(row.role, row.settings, row.density_g_cm3),
+                )
         self.scored_guided = sum(scored.values())
 
     @property
@@ -165,31 +169,36 @@ class Scoring:
             if candidate_id in self.waiting:
                 self.waiting[candidate_id].prediction = prediction
                 scores[candidate_id] = _score(prediction, judging)
-        with self.context.database.begin() as session:
+        with self.context.database.begin(synced=False) as session:
             rescore(session, scores)
 
     def _enter(self, batch: Batch, results: list[Scored | Broken], judging: Judging) -> None:
         """All candidates of a batch in one transaction; then tell Optuna."""
-        passed: list[Waiting] = []
-        distances: list[float] = []
-        with self.context.database.begin() as session:
-            for index, (raw, result) in enumerate(zip(batch.structures, results, strict=True)):
-                waiting = self._candidate(session, batch, index, raw, result, judging)
-                if waiting is not None:
-                    passed.append(waiting)
-                distances.append(
-                    self.context.worst_distance if waiting is None else waiting.prediction.distance
-                )
-            set_generation_state(session, batch.generation.id, GenerationState.SCORED)
+        generation, steering = batch.generation, self.context.steering
+        verdicts = self._judge_all(results, batch.guided)
+        with self.context.database.begin(synced=False) as session:
+            passed = self._write(session, batch, results, verdicts, judging)
+            set_generation_state(session, generation.id, GenerationState.SCORED)
+            if batch.guided and generation.trial_number is not None:
+                distances = [one.prediction.distance for one in passed]
+                rejected = [self.context.worst_distance] * (len(results) - len(passed))
+                mean = statistics.fmean(distances + rejected)
+                steering.tell(generation.trial_number, mean, session)
         self.waiting.update({entry.candidate_id: entry for entry in passed})
+        self._count(verdicts)
         self._ask_again_if_outdated(judging)
         if batch.guided:
             self.scored_guided += len(results)
-            if batch.generation.trial_number is not None:
-                self.context.steering.tell(batch.generation.trial_number, statistics.fmean(distances))
         self._fruitless = 0 if passed else self._fruitless + 1
         if self._fruitless >= self.context.config.stop.fruitless_generations and not self.waiting:
             raise CampaignFailedError(self._why_fruitless())
+
+    def _count(self, verdicts: list[Verdict]) -> None:
+        for reason in (verdict.reason for verdict in verdicts):
+            if reason is not None:
+                word = first_word(reason)
+                self.rejected[word] += 1
+                self._latest_reason[word] = reason
 
     def _ask_again_if_outdated(self, judging: Judging) -> None:
         """A batch that was scored while a better model arrived is predicted again, with all that waits."""
@@ -205,67 +214,64 @@ class Scoring:
             "see `gate` in the settings"
         )
 
-    def _candidate(
+    def _write(
         self,
         session: Session,
         batch: Batch,
-        index: int,
-        raw: Atoms,
-        result: Scored | Broken,
+        results: list[Scored | Broken],
+        verdicts: list[Verdict],
         judging: Judging,
-    ) -> Waiting | None:
-        """The rows of one candidate; returns it if it passed the gate."""
-        generation, context = batch.generation, self.context
-        verdict = self._judge(result, batch.guided)
-        structure = put_atoms(session, result.atoms, coordination_fractions(result.atoms))
-        raw_row = put_atoms(session, raw, coordination_fractions(raw))
-        scored = result if isinstance(result, Scored) else None
-        candidate: Candidate = add_candidate(
-            session,
-            generation.id,
-            index,
-            structure.id,
-            raw_structure_id=raw_row.id,
-            state=CandidateState.WAITING if verdict.passed else CandidateState.REJECTED,
-            reason=verdict.reason,
-            score=None if scored is None else _score(scored.prediction, judging),
-            relax_rms_displacement_a=None if scored is None else scored.rms_displacement_a,
-            shortest_contact_a=None if scored is None else scored.shortest_contact_a,
-            relax_surrogate_model_id=judging.surrogate.model_id if is_biased(generation) else None,
-            relax_potential_model_id=judging.potential.model_id,
-        )
-        link_structure(
-            session,
-            context.campaign_id,
-            structure.id,
-            StructureOrigin.GUIDED if batch.guided else StructureOrigin.BASELINE,
-            structure.hash,
-            seed=generation.settings_json["seeds"][index],
-            held_out=is_held_out(structure.hash, context.config.seeds.held_out_fraction),
-            candidate_id=candidate.id,
-        )
-        if verdict.reason is not None:
-            word = first_word(verdict.reason)
-            self.rejected[word] += 1
-            self._latest_reason[word] = verdict.reason
-        if scored is None or candidate.state is not CandidateState.WAITING:
-            return None
-        return Waiting(
-            candidate_id=candidate.id,
-            structure_id=structure.id,
-            structure_hash=structure.hash,
-            role=generation.role,
-            density_g_cm3=density_g_cm3(result.atoms),
-            atoms=scored.atoms,
-            fingerprint=scored.fingerprint,
-            prediction=scored.prediction,
-        )
+    ) -> list[Waiting]:
+        """The rows of all candidates of a batch; returns those that passed the gate."""
+        ends = [
+            (one.atoms, one.coordination if isinstance(one, Scored) else coordination_fractions(one.atoms))
+            for one in results
+        ]
+        raws = [
+            (raw, one.raw_coordination if isinstance(one, Scored) else coordination_fractions(raw))
+            for raw, one in zip(batch.structures, results, strict=True)
+        ]
+        rows = put_all_atoms(session, [*ends, *raws])
+        structures = [(end, raw) for end, (raw, _) in zip(rows[: len(ends)], rows[len(ends) :], strict=True)]
+        new = [
+            _new_candidate(batch.generation, index, structures[index], results[index], verdict, judging)
+            for index, verdict in enumerate(verdicts)
+        ]
+        ids = add_candidates(session, batch.generation, new)
+        fraction = self.context.config.seeds.held_out_fraction
+        origin = StructureOrigin.GUIDED if batch.guided else StructureOrigin.BASELINE
+        links = [
+            Link(
+                structure_id=number,
+                origin=origin,
+                group_name=content_hash,
+                seed=batch.generation.settings_json["seeds"][index],
+                held_out=is_held_out(content_hash, fraction),
+                candidate_id=ids[index],
+            )
+            for index, ((number, content_hash), _) in enumerate(structures)
+        ]
+        link_structures(session, self.context.campaign_id, links)
+        return [
+            _waiting(batch.generation, ids[index], structures[index][0], result)
+            for index, (verdict, result) in enumerate(zip(verdicts, results, strict=True))
+            if verdict.passed and isinstance(result, Scored)
+        ]
 
-    def _judge(self, result: Scored | Broken, guided: bool) -> Verdict:
+    def _judge_all(self, results: list[Scored | Broken], guided: bool) -> list[Verdict]:
+        """What becomes of each candidate of a batch."""
+        scored = [one for one in results if isinstance(one, Scored)]
+        nearest = iter(self.context.known.nearest([one.fingerprint for one in scored]))
+        return [
+            self._judge(one, guided, float(next(nearest)))
+            if isinstance(one, Scored)
+            else Verdict(f"broken: {one.reason}")
+            for one in results
+        ]
+
+    def _judge(self, result: Scored, guided: bool, nearest: float) -> Verdict:
         """The full gate for guided candidates; the baseline is only asked not to be broken."""
         context = self.context
-        if isinstance(result, Broken):
-            return Verdict(f"broken: {result.reason}")
         if not guided:
             valid = result.contact >= context.config.gate.min_contact
             return Verdict(None if valid else f"contact {result.contact:.2f} of the covalent distance")
@@ -276,7 +282,7 @@ class Scoring:
             overcoordinated_fraction=result.overcoordinated_fraction,
             density_g_cm3=density_g_cm3(result.atoms),
             energy_per_atom_ev=result.prediction.energy_per_atom_ev,
-            nearest_fingerprint=context.nearest_known(result.fingerprint),
+            nearest_fingerprint=nearest,
         )
         novelty = context.config.gate.novelty
         threshold = NOVELTY_THRESHOLD if novelty is None else novelty
@@ -286,6 +292,53 @@ class Scoring:
 def is_biased(generation: Generation) -> bool:
     """Whether its structures are relaxed on the spectral mismatch too, which the surrogate gives."""
     return float(generation.settings_json["spectral_weight_ev"]) > 0
+
+
+def parameters_of(role: GenerationRole, settings: dict[str, Any], density_g_cm3: float) -> dict[str, float]:
+    """What Optuna is told that a structure was made with: of an unguided sample the density only."""
+    searched = {name: settings[name] for name in SEARCHED} if role is GenerationRole.GUIDED else {}
+    return {"density_g_cm3": density_g_cm3, **searched}
+
+
+def _new_candidate(
+    generation: Generation,
+    index: int,
+    structures: tuple[tuple[int, str], int],
+    result: Scored | Broken,
+    verdict: Verdict,
+    judging: Judging,
+) -> NewCandidate:
+    (structure_id, _), raw_structure_id = structures
+    scored = result if isinstance(result, Scored) else None
+    return NewCandidate(
+        index=index,
+        structure_id=structure_id,
+        raw_structure_id=raw_structure_id,
+        state=CandidateState.WAITING if verdict.passed else CandidateState.REJECTED,
+        reason=verdict.reason,
+        score=None if scored is None else _score(scored.prediction, judging),
+        relax_rms_displacement_a=None if scored is None else scored.rms_displacement_a,
+        shortest_contact_a=None if scored is None else scored.shortest_contact_a,
+        relax_surrogate_model_id=judging.surrogate.model_id if is_biased(generation) else None,
+        relax_potential_model_id=judging.potential.model_id,
+    )
+
+
+def _waiting(
+    generation: Generation, candidate_id: int, structure: tuple[int, str], scored: Scored
+) -> Waiting:
+    density = density_g_cm3(scored.atoms)
+    return Waiting(
+        candidate_id=candidate_id,
+        structure_id=structure[0],
+        structure_hash=structure[1],
+        role=generation.role,
+        density_g_cm3=density,
+        atoms=scored.atoms,
+        fingerprint=scored.fingerprint,
+        prediction=scored.prediction,
+        parameters=parameters_of(generation.role, generation.settings_json, density),
+    )
 
 
 def _score(prediction: Prediction, judging: Judging) -> Score:

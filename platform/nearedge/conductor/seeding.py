@@ -242,17 +242,20 @@ class Seeding:
         densities = np.array([density_g_cm3(atoms) for atoms in seeds])
         energies = np.array([atoms.info["REF_energy"] / len(atoms) for atoms in seeds])
         context.energy_reference = EnergyReference(densities, energies)
-        context.known.extend(fingerprint(atoms) for atoms in seeds)
+        for atoms in seeds:
+            context.known.add(fingerprint(atoms))
         distances, outside = [], 0
-        for atoms, density in zip(seeds, densities, strict=True):
-            mean = cell_mean(atoms.arrays["xanes"], atoms.numbers, context.absorber, context.oracle.grid)
-            distances.append(float(target.distance(mean)))
-            outside += not context.steering.add_measured(
-                atoms.info["structure_hash"],
-                {"density_g_cm3": float(density)},
-                distances[-1],
-                "starting structure",
-            )
+        with context.database.begin() as session:
+            for atoms, density in zip(seeds, densities, strict=True):
+                mean = cell_mean(atoms.arrays["xanes"], atoms.numbers, context.absorber, context.oracle.grid)
+                distances.append(float(target.distance(mean)))
+                outside += not context.steering.add_measured(
+                    atoms.info["structure_hash"],
+                    {"density_g_cm3": float(density)},
+                    distances[-1],
+                    "starting structure",
+                    session,
+                )
         if outside:
             context.event("starting structures outside the searched range", count=outside)
         context.best_distance = min(context.best_distance, *distances)

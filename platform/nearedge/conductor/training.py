@@ -1,5 +1,6 @@
 """The training stage: the three models at first, and again when enough new labels have come."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from nearedge_db.store import labelled_hashes, list_models
 
 STARTING = (StructureOrigin.SEED, StructureOrigin.SEED_PATH, StructureOrigin.SEED_RATTLED)
 
+NEVER = sys.maxsize
+"""Labels that never come: only the end of a training makes another due."""
+
 
 @dataclass
 class Training:
@@ -35,8 +39,8 @@ class Training:
     """Kinds whose first model was not trained here: it saw none of the campaign's structures."""
     ended: int = 0
     """Trainings of this session that ended well."""
-    _looked_at: int = -1
-    """How many labels there were when it was last asked whether a training is due."""
+    _look_at: int = 0
+    """How many labels must have been settled before a training can be due that was not when it was last asked."""
     _due_then: tuple[tuple[int, list[str]], int] = ((-1, []), 0)
     """How many trainings were due at so many labels with those under way."""
     new_champions: list[str] = field(default_factory=list)
@@ -67,20 +71,20 @@ class Training:
         if not self.seeding.complete:
             return 0
         settled = self.context.labels_settled
-        if self._looked_at == settled:
+        if settled < self._look_at:
             return self._queue.ready
         facts = (settled, self.under_way)
         if self._due_then[0] != facts:
-            self._due_then = (facts, len(self._due()[0]))
+            missing, _, _ = self._missing()
+            self._due_then = (facts, sum(labels <= 0 for labels in missing.values()))
         return self._queue.ready + self._due_then[1]
 
     def offer(self) -> Work | None:
         """Whatever training is due."""
         if not self.seeding.complete:
             return None
-        if self._looked_at != self.context.labels_settled:
-            self._looked_at = self.context.labels_settled
-            self._submit_due()
+        if self.context.labels_settled >= self._look_at:
+            self._look_at = self.context.labels_settled + self._submit_due()
         return self._queue.offer()
 
     def accept(self, done: Done) -> None:
@@ -89,7 +93,7 @@ class Training:
         if report is None:
             return
         kind = self._kind_of.pop(report.task_id)
-        self._looked_at = -1
+        self._look_at = 0
         if report.trouble is not None:
             self.context.event("champions not linked", error=report.trouble)
         if report.state is TaskState.DONE:
@@ -105,28 +109,33 @@ class Training:
             first = "the {} to start from" if kind in self._refined else "the first training of the {}"
             raise CampaignFailedError(f"{first.format(kind)} failed: {one_line(report.error or '')}")
 
-    def _submit_due(self) -> None:
-        due, train, held_out = self._due()
-        for kind in due:
-            self._submit(kind, train, held_out)
+    def _submit_due(self) -> int:
+        """Submit what is due; returns how many further labels make the next one due, at least."""
+        missing, train, held_out = self._missing()
+        for kind, labels in missing.items():
+            if labels <= 0:
+                self._submit(kind, train, held_out)
+        return min((labels for labels in missing.values() if labels > 0), default=NEVER)
 
-    def _due(self) -> tuple[list[ModelName], list[str], list[str]]:
-        """Kinds that are to be trained now, and the hashes to train on and held out."""
+    def _missing(self) -> tuple[dict[ModelName, int], list[str], list[str]]:
+        """Kind -> labels that are missing until it is to be trained; and the hashes to train on and held out."""
         asked = [kind for kind in MODEL_KINDS if kind not in self._kind_of.values() and self._is_due(kind)]
         if not asked:
-            return [], [], []
+            return {}, [], []
         train, held_out, starting = self._data()
         frames = len(train) + len(held_out)
-        return [kind for kind in asked if self._trigger(kind, frames, starting)], train, held_out
+        return {kind: self._missing_for(kind, frames, starting) for kind in asked}, train, held_out
 
     def _is_due(self, kind: str) -> bool:
         """Cheap look: never trained, or trained again at all in this campaign."""
         return kind not in self._frames_at or kind in self.context.config.models.retrain_every
 
-    def _trigger(self, kind: ModelName, frames: int, starting: int) -> bool:
-        """Whether enough has been labelled since the last training; the starting structures are not new."""
+    def _missing_for(self, kind: ModelName, frames: int, starting: int) -> int:
+        """Labels still missing since the last training for the next; the starting structures are not new."""
         seen = self._frames_at.get(kind)
-        return seen is None or frames - max(seen, starting) >= self.context.config.models.retrain_every[kind]
+        if seen is None:
+            return 0
+        return self.context.config.models.retrain_every[kind] - (frames - max(seen, starting))
 
     def _data(self) -> tuple[list[str], list[str], int]:
         """Hashes of the labelled structures, to train on and held out, and how many are starting structures.

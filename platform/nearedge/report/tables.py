@@ -105,6 +105,7 @@ def pools(data: ReportData) -> str:
         (
             name,
             share(found[name].occupancy),
+            share(found[name].occupancy_since_models),
             share(found[name].cpu_share),
             duration(found[name].busy_seconds),
             duration(found[name].capacity_seconds),
@@ -112,7 +113,8 @@ def pools(data: ReportData) -> str:
         )
         for name in pool_names(found)
     ]
-    return html_table(("pool", "occupancy", "CPU", "busy", "capacity", "tasks"), rows) if rows else ""
+    headings = ("pool", "occupancy", "since the models", "CPU", "busy", "capacity", "tasks")
+    return html_table(headings, rows) if rows else ""
 
 
 def models(data: ReportData) -> str:

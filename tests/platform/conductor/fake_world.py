@@ -82,15 +82,15 @@ class FakeSteering:
         self.known_when_asked: list[int] = []
         """How many labels each request for settings could know of."""
 
-    def ask(self) -> Settings:
+    def ask(self, session: Session | None = None) -> Settings:
         self.asked += 1
         self.known_when_asked.append(len(self.measured))
         return Settings(self.asked, 2.5, 4.0, 1.0)
 
-    def tell(self, trial_number: int, distance: float) -> None:
+    def tell(self, trial_number: int, distance: float, session: Session | None = None) -> None:
         self.told.setdefault(trial_number, distance)
 
-    def give_up(self, trial_number: int) -> None:
+    def give_up(self, trial_number: int, session: Session | None = None) -> None:
         self.given_up.append(trial_number)
 
     def give_up_orphans(self, known: set[int]) -> None:
@@ -101,8 +101,10 @@ class FakeSteering:
         """Settings that were asked for and never told or given up."""
         return set(range(1, self.asked + 1)) - set(self.told) - set(self.given_up)
 
-    def add_measured(self, key: str, *facts: Any) -> bool:
-        self.measured.setdefault(key, facts)
+    def add_measured(
+        self, key: str, parameters: dict, distance: float, source: str, session: Session | None = None
+    ) -> bool:
+        self.measured.setdefault(key, (parameters, distance, source))
         return True
 
 
@@ -328,4 +330,6 @@ def scored(atoms: Atoms, contact: float = 0.95) -> Scored:
         shortest_contact_a=1.4,
         overcoordinated_fraction=0.0,
         rms_displacement_a=0.0,
+        coordination={4: 1.0},
+        raw_coordination={4: 1.0},
     )

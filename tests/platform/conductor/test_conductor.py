@@ -6,9 +6,10 @@ import pytest
 from sqlalchemy import select
 from tests.platform.conductor.sessions import assert_complete, run
 
-from nearedge_db.schema import Generation, ModelRow
+from nearedge.latency import read_latency
+from nearedge_db.schema import Candidate, Event, Generation, ModelRow
 from nearedge_db.states import GenerationRole
-from nearedge_db.store import label_uses
+from nearedge_db.store import label_uses, pool_totals, totals_since_models
 
 
 def test_a_campaign_runs_to_its_budget(world):
@@ -58,6 +59,40 @@ def test_candidates_that_wait_are_scored_again_by_a_new_model(make_world):
     session, _ = run(world)
     rescored = [work for work in session.pools["scorer"].given if work.method == "predict"]
     assert rescored
+
+
+def test_no_candidate_waits_with_the_score_of_an_older_model(make_world):
+    """Looked at whenever the scorer has nothing more to do."""
+    world = make_world(
+        acquisition={"selectivity": 4.0, "max_waiting": 12}, stop={"labels": 12, "baseline_labels": 2}
+    )
+    session, seen = world.conductor(), set()
+
+    def look() -> None:
+        if session.pools["scorer"].under_way or session.training.new_champions or not session.scoring.waiting:
+            return
+        with world.database.session() as rows:
+            waiting = [rows.get_one(Candidate, key) for key in session.scoring.waiting]
+        newest = session.context.champions["surrogate"].model_id
+        assert {candidate.surrogate_model_id for candidate in waiting} == {newest}
+        seen.add(newest)
+
+    session.run(look)
+    assert len(seen) >= 3
+
+
+def test_what_the_pools_did_before_the_models_is_told_apart(world):
+    run(world)
+    with world.database.session() as rows:
+        whole, late = pool_totals(rows, 1), totals_since_models(rows, 1)
+        marks = rows.scalars(select(Event).where(Event.kind == "models ready")).all()
+    assert len(marks) == 1
+    assert 0 < late["labeler"].capacity_seconds < whole["labeler"].capacity_seconds
+    assert late["labeler"].occupancy == pytest.approx(0.5)  # as the fake pools say
+    run(world)
+    with world.database.session() as rows:
+        assert len(rows.scalars(select(Event).where(Event.kind == "models ready")).all()) == 1
+        assert read_latency(rows, 1).labels > 0
 
 
 def test_a_batch_that_was_scored_with_outdated_models_is_predicted_again(world):

@@ -1,12 +1,13 @@
 """A campaign goes on where it was: nothing is lost, and nothing is paid for twice."""
 
 import pytest
-from sqlalchemy import select
 from tests.platform.conductor.fake_world import carbon
 from tests.platform.conductor.sessions import Killed, assert_complete, count, run, stop_after
 
+from nearedge.conductor.labelling import Subject
 from nearedge_db.schema import CampaignStructure, Candidate, Generation, LabelUse, TaskRow
 from nearedge_db.states import CandidateState, LabelRole, TaskState
+from nearedge_db.store import take_up
 
 
 def test_a_finished_campaign_has_nothing_to_do(world):
@@ -75,12 +76,10 @@ def test_settling_twice_changes_nothing(world):
     for task in session.seeding._tasks.values():
         session.seeding._settle(world.ledger.get(task.id))
     with world.database.session() as rows:
-        candidate = rows.scalars(select(Candidate).where(Candidate.state == CandidateState.LABELLED)).first()
-        generation = rows.get_one(Generation, candidate.generation_id)
-    task = world.ledger.get(candidate.task_id)
+        candidate = next(take_up(rows, 1, [CandidateState.LABELLED]))
     for _ in range(2):
-        session.labelling._role[task.id] = (generation.role, candidate.id)
-        session.labelling._settle(task)
+        session.labelling._followed[candidate.task_id] = Subject.taken_up(candidate)
+        session.labelling._settle(candidate.task_id)
     assert {table: count(world, table) for table in before} == before
     assert session.labelling.guided_labels == 4
 

@@ -7,7 +7,7 @@ from tests.platform.conductor.sessions import Killed, assert_complete, count, ro
 from nearedge.conductor import conductor as conductor_module
 from nearedge.driving import DriverReplacedError
 from nearedge_db.schema import Candidate, Generation, TaskRow
-from nearedge_db.states import CampaignState, GenerationState, LabelRole, TaskState
+from nearedge_db.states import CampaignState, GenerationRole, GenerationState, LabelRole, TaskState
 from nearedge_db.store import set_campaign_state
 
 
@@ -185,18 +185,19 @@ def test_a_driver_that_was_replaced_leaves_at_once_and_touches_nothing(world):
     assert world.tidied == []
 
 
-def test_trials_of_batches_that_were_scored_before_optuna_was_told_are_closed(world):
-    """The driver was killed between the two."""
+def test_a_batch_is_scored_and_optuna_told_together_or_not_at_all(world):
+    """The driver was killed before the end of the transaction: batch and trial go on as they were."""
     told = world.steering.tell
     world.steering.tell = lambda *facts: (_ for _ in ()).throw(Killed())
     with pytest.raises(Killed):
         world.conductor().run()
-    scored_batch = (Generation.state == GenerationState.SCORED, Generation.trial_number.is_not(None))
+    guided = (Generation.role == GenerationRole.GUIDED, Generation.trial_number.is_not(None))
     with world.database.session() as rows:
-        (trial,) = rows.scalars(select(Generation.trial_number).where(*scored_batch))
-    assert trial in world.steering.open_trials
+        states = set(rows.scalars(select(Generation.state).where(*guided)))
+        trials = set(rows.scalars(select(Generation.trial_number).where(*guided)))
+    assert states == {GenerationState.OPEN}
+    assert trials == world.steering.open_trials
     world.steering.tell = told
-    world.conductor().proposing.start()
-    assert trial in world.steering.given_up
     assert run(world)[1][1]
+    assert trials <= set(world.steering.told)
     assert world.steering.open_trials == set()

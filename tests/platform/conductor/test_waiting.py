@@ -5,6 +5,7 @@ from ase import Atoms
 from sqlalchemy import select
 from tests.platform.conductor.sessions import count, roles, run, stop_after
 
+from nearedge.conductor.known import Known
 from nearedge_db.schema import Candidate, Generation
 from nearedge_db.states import CandidateState, GenerationRole, LabelRole
 
@@ -48,7 +49,9 @@ def test_the_least_useful_candidates_are_dropped(make_world):
         update={"acquisition": world.config.acquisition.model_copy(update={"max_waiting": 1})}
     )
     guided = [entry for entry in waiting.values() if entry.role is GenerationRole.GUIDED]
-    session.context.known.clear()  # nothing fades
+    session.context.known = Known()  # nothing fades
+    for entry in guided:
+        entry.nearest, entry.compared = float("inf"), 0
     dropped = labelling.drop_surplus()
     assert dropped == len(guided) - 1
     kept = [e for e in session.scoring.waiting.values() if e.role is GenerationRole.GUIDED]
