@@ -84,7 +84,7 @@ def test_an_unknown_name_is_answered_with_those_there_are(fake, tmp_path):
     error = invoke("nothing", "--out", tmp_path / "out").exception
     assert isinstance(error, UserError)
     assert "nothing" in str(error)
-    assert "fake, generation, material, oracles, scale, steering, surrogate" in str(error)
+    assert "fake, generation, loop, material, oracles, scale, steering, surrogate" in str(error)
     assert not (tmp_path / "out").exists()
 
 
