@@ -80,8 +80,7 @@ def enter(
         "campaign_id": campaign_id,
         **values,
     }
-    statement = _enter_statement(dialect_of(session))
-    number = session.execute(statement, values).scalar()
+    number = session.execute(_enter_statement(dialect_of(session)), values).scalar()
     if number is not None:
         return session.get_one(TaskRow, number)
     row = session.scalars(select(TaskRow).where(TaskRow.identity == identity)).one()
