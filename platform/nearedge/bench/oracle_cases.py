@@ -141,7 +141,7 @@ SHORT_CASES: dict[str, Case] = {
 
 SERIES: tuple[Series, ...] = (
     Series("xtb", "cells along a and b", "cell", ((3, 3, 1), (4, 4, 1), (6, 6, 1), (9, 9, 1))),
-    Series("xtb", "core hole", "core_hole", ("initial-state", "z+1"), cell=(3, 3, 1), aligned=True),
+    Series("xtb", "core hole", "core_hole", ("initial-state", "z+1"), cell=(4, 4, 1), aligned=True),
     Series("gpaw", "cutoff (eV)", "cutoff_ev", (200, 300, 450), {"k_points": (4, 4, 1)}),
     Series("gpaw", "k-points", "k_points", ((4, 4, 1), (6, 6, 1), (8, 8, 1))),
     Series("gpaw", "k-points along c", "k_points", ((4, 4, 1), (4, 4, 2))),

@@ -34,13 +34,15 @@ def draw(result: BenchResult, path: Path) -> None:
             _draw_networks(row[1], crystal, networks[name])
         else:
             row[1].set_axis_off()
-    axes[0, 0].legend(fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)
     axes[-1, 0].set_xlabel(
         "photon energy (eV), π* of graphite at 285.4\ndotted: π*, diamond's edge and σ* of experiment"
     )
     lowest = [row[1] for row, name in zip(axes, crystals, strict=False) if name in networks]
     if lowest:
-        lowest[-1].set_xlabel("the same, a-C networks from few (pale) to many sp² atoms (dark)")
+        lowest[-1].set_xlabel(
+            "the same, a-C networks from few (pale) to many sp² atoms (dark)\ndashed: what is below counts as π*"
+        )
         lowest[-1].tick_params(labelbottom=True)
     figure.savefig(path, dpi=110)
 
@@ -78,6 +80,7 @@ def draw_convergence(result: BenchResult, path: Path) -> None:
             axis.plot(energies, spectrum, color=colour, lw=1.2 if number == last else 1.0, label=value)
         start = PI_EV if np.min(one["energies_ev"][0]) > PI_EV / 2 else 0.0
         axis.set(yticks=[], ylim=(0, None), xlim=(start + _SERIES_SHOWN_EV[0], start + _SERIES_SHOWN_EV[1]))
+        axis.locator_params(axis="x", nbins=6)
         axis.set_title(one["title"], fontsize=9, loc="left")
         axis.legend(fontsize=7)
     for axis in axes[len(series) :]:
