@@ -23,6 +23,9 @@ MOST_GROWTH_MIB = 64.0
 PER_CANDIDATES = 100_000
 LEAST_OCCUPANCY = 0.95
 TRANSACTIONS = 200
+SIZES = (1_000, PER_CANDIDATES, 300)
+"""Labels that are timed, candidates that pass through memory, guided labels of the campaign by the clock."""
+SHORT_SIZES = (200, 5_000, 60)
 
 
 class LoopBench:
@@ -32,7 +35,7 @@ class LoopBench:
 
     def run(self, options: BenchOptions, report: Report) -> BenchResult:
         """See `Bench.run`."""
-        labels, candidates, simulated = (200, 5_000, 60) if options.short else (1_000, PER_CANDIDATES, 300)
+        labels, candidates, simulated = SHORT_SIZES if options.short else SIZES
         with TemporaryDirectory(prefix="nearedge-bench-loop-") as name:
             folder = Path(name)
             campaign = simulate(

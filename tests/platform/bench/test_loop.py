@@ -1,14 +1,18 @@
 """Bench loop: the made-up clock, its campaign, and what the figures are made of."""
 
+import json
+
 import numpy as np
 import pytest
 
-from nearedge.bench import loop_cost
-from nearedge.bench.loop import cost_rows, memory_rows
+from nearedge.bench import loop, loop_cost
+from nearedge.bench.base import BenchOptions
+from nearedge.bench.loop import LoopBench, cost_rows, memory_rows
 from nearedge.bench.loop_campaign import simulate
 from nearedge.bench.loop_clock import Clock, ClockedPool
 from nearedge.bench.loop_cost import LoopCost, measure_cost
 from nearedge.bench.loop_memory import growth_mib, measure_memory
+from nearedge.bench.record import document
 from nearedge_agents.pool import Work
 from nearedge_db.database import url_of_run
 
@@ -74,6 +78,23 @@ def test_memory_is_sampled_over_the_whole_run(tmp_path):
     assert seen == sorted(seen)
     assert seen[-1] >= 250
     assert all(mib > 10 for _, mib in samples)
+
+
+def test_the_whole_bench_fills_its_table_and_its_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop_cost, "WARM_UP_LABELS", 3)
+    monkeypatch.setattr(loop, "SHORT_SIZES", (8, 300, 30))
+    monkeypatch.setattr(loop, "TRANSACTIONS", 3)
+    shares = []
+    bench = LoopBench()
+    result = bench.run(BenchOptions(tmp_path, short=True), lambda share, what: shares.append(share))
+    assert all(0 <= share <= 1 for share in shares)
+    assert all(row.measured is not None for row in result.rows)
+    assert sum(row.limit is not None for row in result.rows) == 4
+    whole = json.loads(json.dumps(document(result, BenchOptions(tmp_path), 1.0), allow_nan=False))
+    assert whole["data"]["cost"]["driver_cpu_ms"] == result.rows[0].measured
+    bench.draw(result, tmp_path / "loop.png")
+    assert (tmp_path / "loop.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["loop.png"]
 
 
 def test_growth_is_the_slope_once_all_is_warm():
