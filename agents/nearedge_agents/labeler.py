@@ -1,18 +1,25 @@
 """The actor that runs the oracle: labels structures, and makes the starting structures."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ase import Atoms
 from sqlalchemy.orm import Session
 
 from nearedge_agents.worker import LedgerWorker, Write
+from nearedge_db.attempts import AttemptNote, failures_before
 from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
 from nearedge_db.states import StructureOrigin, TaskKind
 from nearedge_db.store import get_structure, put_atoms, put_label, to_atoms
-from nearedge_services.oracles.base import Label, check_label, check_shapes
-from nearedge_services.oracles.errors import OracleError
+from nearedge_services.oracles.base import Label, Oracle, check_label, check_shapes
+from nearedge_services.oracles.errors import OracleError, classified
+from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.oracles.ladder import changed, changes_after
 from nearedge_services.oracles.seed import SeedResult, SeedSettings, make_seed
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.coordination import coordination_fractions
@@ -26,27 +33,74 @@ class Labeler(LedgerWorker):
     def __init__(self, url: str, oracle: str, settings: dict[str, Any]) -> None:
         super().__init__(url)
         self.oracle = make_oracle(oracle, settings)
+        self._changes: dict[str, Any] = {}
 
     def result(self, task: Task) -> Write:
         """Run the oracle on the task's structure, or make its starting structure."""
         if task.settings_hash != self.oracle.settings_hash:
             raise ValueError(f"task {task.id} wants oracle settings {task.settings_hash}, not these")
+        oracle = self._climbed(task)
         if task.kind == TaskKind.SEED:
-            return self._seed(task.payload)
+            with self._watched():
+                return self._seed(oracle, task.payload)
         with self.database.session() as session:
             atoms = to_atoms(get_structure(session, task.structure_id or 0))
-        label = check_label(check_shapes(self.oracle.label(atoms), len(atoms), self.oracle.grid))
+        with self._watched():
+            label = check_label(check_shapes(oracle.label(atoms), len(atoms), self.oracle.grid))
+        if self._changes:
+            label = replace(label, details={**label.details, "changed_settings": self._changes})
         return lambda session, done: _put(session, done, label)
 
-    def _seed(self, payload: dict[str, Any]) -> Write:
+    def may_retry(self, task: Task, error: Exception) -> bool:
+        """Whether the ladder has another rung for what has gone wrong so far."""
+        if not super().may_retry(task, error):
+            return False
+        failures = [*self._failures(task), str(getattr(error, "kind", "crash"))]
+        return self._next(failures) is not None
+
+    def note(self) -> AttemptNote:
+        """The settings that were changed, and the memory that was needed."""
+        return AttemptNote(self._changes, peak_gib())
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Classify what goes wrong inside, and end the programs once the task is nobody's wish any more."""
+        lease = self.lease
+        with classified(), allowance(cancelled=lambda: lease is not None and lease.lost):
+            yield
+
+    def _climbed(self, task: Task) -> Oracle:
+        """The oracle with the settings that the failures before call for."""
+        self._changes = self._next(self._failures(task)) or {}
+        if not self._changes:
+            return self.oracle
+        return make_oracle(self.oracle.name, changed(self._asked(), self._changes))
+
+    def _next(self, failures: list[str]) -> dict[str, Any] | None:
+        return changes_after(self.oracle.name, self._asked(), failures)
+
+    def _asked(self) -> dict[str, Any]:
+        return self.oracle.settings.model_dump(mode="json")
+
+    def _failures(self, task: Task) -> list[str]:
+        with self.database.session() as session:
+            return failures_before(session, task.id, task.attempts)
+
+    def _seed(self, oracle: Oracle, payload: dict[str, Any]) -> Write:
         result = make_seed(
-            self.oracle,
+            oracle,
             parse_composition(payload["composition"]),
             payload["density_g_cm3"],
             payload["seed"],
             SeedSettings(**payload["settings"]),
         )
         return lambda session, done: _put_seed(session, done, result)
+
+
+def peak_gib() -> float:
+    """Most memory that this process, or the largest program it started, has had resident so far, GiB."""
+    kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return float(kib) / 1024**2
 
 
 def _put(session: Session, task: Task, label: Label) -> None:

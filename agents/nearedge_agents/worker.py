@@ -10,8 +10,9 @@ import ray
 from sqlalchemy.orm import Session
 
 from nearedge_agents.agent import Agent
+from nearedge_db.attempts import AttemptNote
 from nearedge_db.database import Database
-from nearedge_db.keepalive import keep_alive
+from nearedge_db.keepalive import KeepAlive, keep_alive
 from nearedge_db.ledger import Ledger, Task
 from nearedge_db.processes import life_of_this_process
 from nearedge_db.states import TaskState
@@ -45,6 +46,8 @@ class LedgerWorker(Agent):
         self.database = Database(url)
         self.ledger = Ledger(self.database)
         self.owner = life_of_this_process(_mark())
+        self.lease: KeepAlive | None = None
+        """That of the task under way; None before the first."""
 
     def work(self, task_id: int) -> TaskReport:
         """Do one task. A task that somebody else has, or that is finished, is reported as it stands."""
@@ -53,15 +56,19 @@ class LedgerWorker(Agent):
             return self._report(task_id)
         started, trouble = time.monotonic(), None
         try:
-            with keep_alive(self.ledger, task, LEASE_S):
+            with keep_alive(self.ledger, task, LEASE_S) as self.lease:
                 write = self.result(task)
-            if self.ledger.complete(task.id, self.owner, write, time.monotonic() - started):
+            seconds = time.monotonic() - started
+            if self.ledger.complete(task.id, self.owner, write, seconds, self.note()):
                 trouble = self.settled(task)
         except self.failures as error:
             reason = f"{type(error).__name__}: {error}"
-            retryable = bool(getattr(error, "retryable", isinstance(error, OSError)))
-            logger.warning("attempt failed", extra={"data": {"problem": reason, "retryable": retryable}})
-            self.ledger.fail(task.id, self.owner, reason, retryable)
+            kind = str(getattr(error, "kind", "crash"))
+            retryable = self.may_retry(task, error)
+            logger.warning(
+                "attempt failed", extra={"data": {"problem": reason, "kind": kind, "retryable": retryable}}
+            )
+            self.ledger.fail(task.id, self.owner, reason, retryable, kind, self.note())
         except BaseException:
             self.ledger.release(self.owner)
             raise
@@ -70,6 +77,14 @@ class LedgerWorker(Agent):
     def result(self, task: Task) -> Write:
         """Do the work; returns what writes its result rows in the completing transaction."""
         raise NotImplementedError
+
+    def may_retry(self, task: Task, error: Exception) -> bool:
+        """Whether another attempt may help."""
+        return bool(getattr(error, "retryable", isinstance(error, OSError)))
+
+    def note(self) -> AttemptNote:
+        """What is to be kept of the attempt that ends now."""
+        return AttemptNote()
 
     def settled(self, task: Task) -> str | None:
         """What follows once the result is in the database; returns what went wrong. By default nothing."""

@@ -22,11 +22,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from .attempts import CANCELLED, DONE, LOST, AttemptNote, end_attempt
 from .database import Database
 from .insert import dialect_of, new_rows
 from .processes import has_died_here
 from .schema import Campaign, TaskRow
 from .states import TaskKind, TaskState
+from .transitions import finish, give, reset, retry_or_quarantine, take_back, wait
 
 _READY = (TaskState.PENDING, TaskState.RETRY)
 _OPEN = (TaskState.PENDING, TaskState.RETRY, TaskState.LEASED)
@@ -168,13 +170,19 @@ class Ledger:
         return self.database.run(work, synced=False)
 
     def complete(
-        self, task_id: int, owner: str, write: Callable[[Session, Task], None], seconds: float
+        self,
+        task_id: int,
+        owner: str,
+        write: Callable[[Session, Task], None],
+        seconds: float,
+        note: AttemptNote | None = None,
     ) -> bool:
         """Write the result and ``DONE`` in one transaction.
 
         Args:
             write: adds the result rows to the session it is given; what it raises leaves nothing written.
             seconds: what the work cost.
+            note: what is to be kept of this attempt.
 
         Returns:
             ``False``, with nothing written, when the lease is no longer ours.
@@ -185,14 +193,24 @@ class Ledger:
             if row is None:
                 return False
             write(session, _detached(row))
-            _finish(row, TaskState.DONE, self.database.now(session))
+            now = self.database.now(session)
+            end_attempt(session, row, DONE, now, note=note)
+            finish(row, TaskState.DONE, now)
             row.seconds = seconds
             row.last_error = None
             return True
 
         return self.database.run(work)
 
-    def fail(self, task_id: int, owner: str, error: str, retryable: bool) -> TaskState:
+    def fail(
+        self,
+        task_id: int,
+        owner: str,
+        error: str,
+        retryable: bool,
+        kind: str = "crash",
+        note: AttemptNote | None = None,
+    ) -> TaskState:
         """Record a failed attempt: ``RETRY`` while attempts are left and it may help, else ``QUARANTINED``.
 
         When the lease is no longer ours nothing changes; the state that the task has is returned.
@@ -203,12 +221,14 @@ class Ledger:
             if row is None:
                 return _get(session, task_id).state
             row.last_error = error
-            _retry_or_quarantine(row, retryable, self.database.now(session))
+            now = self.database.now(session)
+            end_attempt(session, row, kind, now, error, note)
+            retry_or_quarantine(row, retryable, now)
             return row.state
 
         return self.database.run(work)
 
-    def give_up_for(self, task_id: int, mark: str, error: str) -> TaskState:
+    def give_up_for(self, task_id: int, mark: str, error: str, kind: str = LOST) -> TaskState:
         """Record that the worker with this ``mark`` in its name died under a task; the state that the task has then.
 
         Where the lease is not that worker's nothing changes. The attempt is spent: the task may be what killed it.
@@ -218,7 +238,9 @@ class Ledger:
             row = _get(session, task_id, lock=True)
             if row.state is TaskState.LEASED and row.owner is not None and mark in row.owner:
                 row.last_error = f"{error} (attempt {row.attempts} of {row.max_attempts})"
-                _retry_or_quarantine(row, True, self.database.now(session))
+                now = self.database.now(session)
+                end_attempt(session, row, kind, now, row.last_error)
+                retry_or_quarantine(row, True, now)
             return row.state
 
         return self.database.run(work)
@@ -234,7 +256,7 @@ class Ledger:
             ).all()
             for row in rows:
                 row.attempts -= 1
-                _wait(row)
+                wait(row)
             return len(rows)
 
         return self.database.run(work)
@@ -246,7 +268,10 @@ class Ledger:
             row = _get(session, task_id, lock=True)
             if row.state.is_finished():
                 return False
-            _finish(row, TaskState.CANCELLED, self.database.now(session))
+            now = self.database.now(session)
+            if row.state is TaskState.LEASED:
+                end_attempt(session, row, CANCELLED, now)
+            finish(row, TaskState.CANCELLED, now)
             return True
 
         return self.database.run(work)
@@ -258,7 +283,7 @@ class Ledger:
             row = _get(session, task_id, lock=True)
             if row.state not in (TaskState.QUARANTINED, TaskState.CANCELLED):
                 return False
-            _reset(row)
+            reset(row)
             return True
 
         return self.database.run(work)
@@ -311,9 +336,9 @@ def _take_first(
     query = select(TaskRow).where(free, *wanted).order_by(TaskRow.priority.desc(), TaskRow.id).limit(1)
     while (row := session.scalar(query.with_for_update(skip_locked=True))) is not None:
         if row.state == TaskState.LEASED:
-            _take_back(row, now)
+            take_back(session, row, now)
         if not row.state.is_finished():
-            _give(row, owner, now, seconds)
+            give(row, owner, now, seconds)
             session.flush()
             return _detached(row)
         session.flush()
@@ -346,53 +371,13 @@ def _held(session: Session, task_id: int, owner: str) -> TaskRow | None:
     )
 
 
-def _give(row: TaskRow, owner: str, now: datetime, seconds: float) -> None:
-    row.state = TaskState.LEASED
-    row.owner = owner
-    row.attempts += 1
-    row.started_at = row.heartbeat_at = now
-    row.lease_expires_at = now + timedelta(seconds=seconds)
-
-
-def _wait(row: TaskRow) -> None:
-    """Back to waiting; a task that has failed before waits as ``RETRY``."""
-    row.state = TaskState.PENDING if row.last_error is None else TaskState.RETRY
-    row.owner = row.lease_expires_at = None
-
-
-def _finish(row: TaskRow, state: TaskState, now: datetime) -> None:
-    """End a task; a finished one keeps its last owner on record, but no lease."""
-    row.state = state
-    row.lease_expires_at = None
-    row.finished_at = now
-
-
-def _retry_or_quarantine(row: TaskRow, retryable: bool, now: datetime) -> None:
-    if retryable and row.attempts < row.max_attempts:
-        _wait(row)
-    else:
-        _finish(row, TaskState.QUARANTINED, now)
-
-
-def _take_back(row: TaskRow, now: datetime) -> None:
-    end = "expired" if row.lease_expires_at is not None and row.lease_expires_at < now else "ended with it"
-    row.last_error = f"the lease of {row.owner} {end} in attempt {row.attempts} of {row.max_attempts}"
-    _retry_or_quarantine(row, True, now)
-
-
-def _reset(row: TaskRow) -> None:
-    row.attempts = 0
-    row.finished_at = None
-    _wait(row)
-
-
 def _adopt(session: Session, row: TaskRow, campaign_id: int | None) -> None:
     """A task that waits for nobody passes to the campaign that asks for it again."""
     if row.campaign_id == campaign_id and row.state != TaskState.CANCELLED:
         return
     owner = None if row.campaign_id is None else session.get(Campaign, row.campaign_id)
     if row.state == TaskState.CANCELLED:
-        _reset(row)
+        reset(row)
     elif row.state not in _READY or (owner is not None and not owner.state.is_finished()):
         return
     row.campaign_id = campaign_id

@@ -176,6 +176,26 @@ class TaskRow(Base):
     settings_hash: Mapped[SettingsKey | None]
 
 
+class AttemptRow(Base):
+    """One try at a task that has ended: how, with what settings, how long and how large."""
+
+    __tablename__ = "attempts"
+
+    id: Mapped[Key]
+    task_id: Mapped[TaskKey] = mapped_column(index=True)
+    number: Mapped[int]
+    owner: Mapped[Name | None]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime]
+    outcome: Mapped[str] = mapped_column(String(16))
+    """``done``, ``lost`` (its worker died or went silent), or the kind of failure."""
+    reason: Mapped[LongText | None]
+    seconds: Mapped[float]
+    changes_json: Mapped[dict[str, Any]]
+    """Settings that differed from those that were asked for."""
+    peak_gib: Mapped[float | None]
+
+
 class LabelRow(Base):
     """An oracle on a structure: energy (eV), forces (N, 3) eV/Å, xanes (N, G), energies (G,) eV."""
 

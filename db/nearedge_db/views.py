@@ -81,6 +81,33 @@ WHERE tasks.kind IN ('label', 'seed')
 """
 
 # Distances from different oracles do not compare, so the best so far is kept for each of them.
+_LABEL_ATTEMPTS = """
+SELECT
+    attempts.id AS attempt_id,
+    attempts.task_id,
+    campaigns.name AS campaign,
+    tasks.kind,
+    structures.hash AS structure_hash,
+    structures.n_atoms,
+    oracle_settings.oracle,
+    tasks.settings_hash,
+    attempts.number,
+    attempts.outcome,
+    attempts.reason,
+    attempts.changes_json AS changed_settings,
+    attempts.seconds,
+    attempts.peak_gib,
+    attempts.owner,
+    attempts.started_at,
+    attempts.ended_at
+FROM attempts
+JOIN tasks ON tasks.id = attempts.task_id
+LEFT JOIN campaigns ON campaigns.id = tasks.campaign_id
+LEFT JOIN structures ON structures.id = tasks.structure_id
+LEFT JOIN oracle_settings ON oracle_settings.settings_hash = tasks.settings_hash
+WHERE tasks.kind IN ('label', 'seed')
+"""
+
 _CAMPAIGN_PROGRESS = """
 SELECT
     campaigns.name AS campaign,
@@ -199,6 +226,7 @@ WHERE {structure} IS NOT NULL
 VIEWS: dict[str, str] = {
     "discovered_structures": _DISCOVERED_STRUCTURES,
     "labels_ledger": _LABELS_LEDGER,
+    "label_attempts": _LABEL_ATTEMPTS,
     "campaign_progress": _CAMPAIGN_PROGRESS,
     "model_versions": _MODEL_VERSIONS,
     "structure_models": _STRUCTURE_MODELS,

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from nearedge_db.schema import Campaign, LabelRow, LabelUse, PoolUsage, TaskRow
+from nearedge_db.schema import AttemptRow, Campaign, LabelRow, LabelUse, PoolUsage, TaskRow
 from nearedge_db.states import LabelRole, TaskKind, TaskState
 from nearedge_db.store import DRIVER
 from nearedge_db.types import utc_now
@@ -39,6 +39,8 @@ class Failure:
     kind: str
     reason: str
     count: int
+    failure: str
+    """Kind of the last failure, as ``bad geometry``; ``unknown`` for tasks from before attempts were recorded."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,14 @@ class Cost:
     def failed(self) -> int:
         """Number of tasks that were given up."""
         return sum(failure.count for failure in self.failures)
+
+    @property
+    def failed_by_kind(self) -> dict[str, int]:
+        """The same by the kind of the last failure, most frequent first."""
+        found: Counter[str] = Counter()
+        for failure in self.failures:
+            found[failure.failure] += failure.count
+        return dict(found.most_common())
 
 
 def read_cost(session: Session, campaign: Campaign) -> Cost:
@@ -112,11 +122,23 @@ def _work(session: Session, campaign_id: int, kind: TaskKind) -> Work:
 
 
 def _failures(session: Session, campaign_id: int) -> tuple[Failure, ...]:
-    query = select(TaskRow.kind, TaskRow.last_error).where(
-        TaskRow.campaign_id == campaign_id, TaskRow.state == TaskState.QUARANTINED
+    last = (
+        select(AttemptRow.task_id, func.max(AttemptRow.id).label("id"))
+        .group_by(AttemptRow.task_id)
+        .subquery()
     )
-    found = Counter((kind, _one_line(error)) for kind, error in session.execute(query))
-    return tuple(Failure(kind, reason, count) for (kind, reason), count in found.most_common())
+    query = (
+        select(TaskRow.kind, TaskRow.last_error, AttemptRow.outcome)
+        .outerjoin(last, last.c.task_id == TaskRow.id)
+        .outerjoin(AttemptRow, AttemptRow.id == last.c.id)
+        .where(TaskRow.campaign_id == campaign_id, TaskRow.state == TaskState.QUARANTINED)
+    )
+    found = Counter(
+        (kind, _one_line(error), outcome or "unknown") for kind, error, outcome in session.execute(query)
+    )
+    return tuple(
+        Failure(kind, reason, count, failure) for (kind, reason, failure), count in found.most_common()
+    )
 
 
 def _one_line(error: str | None) -> str:

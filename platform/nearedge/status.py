@@ -172,7 +172,8 @@ def _cost(summary: CampaignSummary) -> "Table":
     if cost.seeds.count:
         table.add_row("starting structures made", str(cost.seeds.count), duration(cost.seeds.seconds))
     table.add_row("trainings", str(cost.trainings.count), duration(cost.trainings.seconds))
-    table.add_row("failed for good", str(cost.failed), "")
+    why = ", ".join(f"{count} {kind}" for kind, count in cost.failed_by_kind.items())
+    table.add_row(f"failed for good{why and f' ({why})'}", str(cost.failed), "")
     table.add_row("sessions, time active", str(cost.sessions), duration(cost.active_seconds))
     table.add_row("wall time since the first start", "", duration(cost.wall_seconds))
     return table

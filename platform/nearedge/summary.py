@@ -195,6 +195,7 @@ class CampaignSummary:
                 **asdict(self.cost),
                 "label_seconds": self.cost.label_seconds,
                 "failed": self.cost.failed,
+                "failed_by_kind": self.cost.failed_by_kind,
             },
             "models": [asdict(model) for model in self.models],
             "generations": self.generations,

@@ -20,9 +20,10 @@ from nearedge_agents.worker import TaskReport
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.hashing import task_identity
 from nearedge_db.ledger import Ledger, Task
-from nearedge_db.schema import LabelRow, OracleSettings
+from nearedge_db.schema import AttemptRow, LabelRow, OracleSettings
 from nearedge_db.states import TaskKind, TaskState
 from nearedge_db.store import create_campaign, get_label, get_structure, put_atoms
+from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.factory import make_oracle
 
 SETTINGS_HASH = make_oracle("xtb", {}).settings_hash
@@ -147,6 +148,60 @@ def test_a_run_that_does_not_converge_is_tried_again_then_set_aside(database):
         TaskState.QUARANTINED,
     ]
     assert "NotConverged" in reports[0].error
+
+
+def test_the_next_try_climbs_the_ladder_whoever_makes_it(database):
+    """The rung follows from the tries in the database; label and try say what was changed."""
+    settings = {"max_iterations": 4}  # too few from scratch; four times as many suffice
+    asked = make_oracle("xtb", settings)
+    with database.begin() as session:
+        session.add(OracleSettings(settings_hash=asked.settings_hash, oracle="xtb", settings_json=settings))
+        structure = put_atoms(session, diamond())
+    task = Ledger(database).submit(
+        TaskKind.LABEL,
+        "hard",
+        {},
+        campaign_id=1,
+        structure_id=structure.id,
+        settings_hash=asked.settings_hash,
+    )
+    states = [Labeler(database.url, "xtb", settings).work(task.id).state for _ in range(2)]
+    assert states == [TaskState.RETRY, TaskState.DONE]
+    with database.session() as session:
+        label = get_label(session, structure.id, asked.settings_hash)
+        tries = list(session.scalars(select(AttemptRow).order_by(AttemptRow.number)))
+    assert label.details["changed_settings"] == {"max_iterations": 16}
+    assert [(one.outcome, one.changes_json) for one in tries] == [
+        ("not converged", {}),
+        ("done", {"max_iterations": 16}),
+    ]
+    assert all(one.peak_gib > 0.01 for one in tries)
+
+
+def test_what_nobody_foresaw_is_a_crash_that_is_tried_again_once(database, monkeypatch):
+    task = label_task(database, diamond())
+    labeler = Labeler(database.url, "xtb", {})
+    monkeypatch.setattr(labeler.oracle, "label", lambda _: {}["no such key"])
+    reports = [labeler.work(task.id) for _ in range(2)]
+    assert [report.state for report in reports] == [TaskState.RETRY, TaskState.QUARANTINED]
+    assert reports[0].error == "OracleCrash: KeyError: 'no such key'"
+
+
+def test_work_on_a_cancelled_task_is_ended(database, monkeypatch):
+    """The programs under an oracle end once the lease is gone; nothing is written."""
+    task = label_task(database, diamond())
+    labeler = Labeler(database.url, "xtb", {})
+    monkeypatch.setattr("nearedge_agents.worker.LEASE_S", 0.3)
+
+    def runs_a_program(_):
+        labeler.ledger.cancel(task.id)
+        with Session("test") as session:
+            session.run(["sleep", "600"])
+
+    monkeypatch.setattr(labeler.oracle, "label", runs_a_program)
+    assert labeler.work(task.id).state is TaskState.CANCELLED
+    with database.session() as session:
+        assert [row.outcome for row in session.scalars(select(AttemptRow))] == ["cancelled"]
 
 
 @pytest.mark.parametrize("spoilt", ["energy_ev", "forces_ev_per_a", "xanes"])

@@ -221,6 +221,12 @@ class ViewsContract:
         assert row["error"] == "no convergence"
         assert len(row["structure_hash"]) == 64
 
+    def test_label_attempts(self, database, campaign):
+        (row,) = self.rows(database, "SELECT * FROM label_attempts")
+        assert (row["oracle"], row["number"], row["outcome"]) == ("xtb", 1, "crash")
+        assert (row["reason"], row["n_atoms"] > 0) == ("no convergence", True)
+        assert row["seconds"] >= 0
+
     def test_campaign_progress(self, database, campaign):
         rows = self.rows(database, "SELECT * FROM campaign_progress ORDER BY sequence")
         assert [row["best_so_far"] for row in rows] == [0.05, 0.04, 0.04, 0.02]

@@ -7,13 +7,15 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 from tests.db.helpers import count, in_threads, write_event
 
 from nearedge_db import store
+from nearedge_db.attempts import AttemptNote, failures_before
 from nearedge_db.keepalive import keep_alive
 from nearedge_db.ledger import Ledger
 from nearedge_db.processes import life_of_this_process
-from nearedge_db.schema import Event
+from nearedge_db.schema import AttemptRow, Event
 from nearedge_db.states import CampaignState, TaskState
 
 SHORT = 0.05
@@ -38,6 +40,47 @@ class LedgerContract:
     def test_racing_submits_make_one_task(self, ledger):
         tasks = in_threads(6, lambda _: submit(ledger))
         assert {task.id for task in tasks} == {tasks[0].id}
+
+    def test_every_try_is_a_row_with_its_end_and_its_settings(self, ledger, database):
+        task = submit(ledger)
+        ledger.lease("a")
+        note = AttemptNote({"iterations": 300}, peak_gib=1.5)
+        ledger.fail(task.id, "a", "no", retryable=True, kind="not converged", note=note)
+        ledger.lease("b", seconds=SHORT)
+        time.sleep(2 * SHORT)
+        ledger.lease("c")
+        with database.session() as session:
+            assert failures_before(session, task.id, 3) == ["not converged", "lost"]
+            assert failures_before(session, task.id, 1) == []
+        ledger.complete(task.id, "c", lambda session, done: None, seconds=1.0)
+        with database.session() as session:
+            rows = list(session.scalars(select(AttemptRow).order_by(AttemptRow.id)))
+        assert [(row.number, row.owner, row.outcome) for row in rows] == [
+            (1, "a", "not converged"),
+            (2, "b", "lost"),
+            (3, "c", "done"),
+        ]
+        assert (rows[0].reason, rows[0].changes_json, rows[0].peak_gib) == ("no", {"iterations": 300}, 1.5)
+        assert rows[1].seconds >= 2 * SHORT
+        assert rows[2].reason is None
+
+    def test_cancelling_work_under_way_is_the_end_of_a_try_and_cancelling_what_waits_is_not(self, ledger):
+        waits, under_way = submit(ledger), submit(ledger, identity="other")
+        ledger.lease("a", task_id=under_way.id)
+        ledger.cancel(waits.id)
+        ledger.cancel(under_way.id)
+        with ledger.database.session() as session:
+            rows = session.scalars(select(AttemptRow)).all()
+        assert [(row.task_id, row.outcome) for row in rows] == [(under_way.id, "cancelled")]
+
+    def test_tries_from_before_a_task_was_reopened_do_not_count(self, ledger):
+        task = submit(ledger)
+        ledger.lease("a")
+        ledger.fail(task.id, "a", "no", retryable=False, kind="bad geometry")
+        ledger.reopen(task.id)
+        again = ledger.lease("b")
+        with ledger.database.session() as session:
+            assert failures_before(session, task.id, again.attempts) == []
 
     def test_unknown_kind_is_refused(self, ledger):
         with pytest.raises(ValueError, match="dinner"):
@@ -114,7 +157,9 @@ class LedgerContract:
         assert ledger.give_up_for(task.id, "abc", "killed") is TaskState.RETRY
         assert ledger.get(task.id).last_error == "killed (attempt 1 of 2)"
         ledger.lease("host|1|2|abc")
-        assert ledger.give_up_for(task.id, "abc", "killed") is TaskState.QUARANTINED
+        assert ledger.give_up_for(task.id, "abc", "killed", "timeout") is TaskState.QUARANTINED
+        with ledger.database.session() as session:
+            assert failures_before(session, task.id, 3) == ["lost", "timeout"]
         assert ledger.give_up_for(task.id, "abc", "killed") is TaskState.QUARANTINED
 
     def test_last_attempt_expiring_quarantines(self, ledger):

@@ -104,7 +104,7 @@ def test_the_tables_show_the_ratios(run_dir):
     assert "0.35" in text  # 9/26
     assert "0.40" in text
     assert "75%" in text
-    assert "failed for good" in text
+    assert "failed for good (1 not converged)" in text
 
 
 def test_the_tables_leave_no_distance_out(run_dir):

@@ -64,7 +64,10 @@ def test_cost_adds_up(summary):
     assert (cost.seeds.count, cost.seeds.seconds) == (6, pytest.approx(60.0))
     assert (cost.trainings.count, cost.trainings.seconds) == (6, pytest.approx(180.0))
     assert (cost.wall_seconds, cost.active_seconds, cost.sessions) == (600.0, 400.0, 2)
-    assert [(f.kind, f.reason, f.count) for f in cost.failures] == [("label", "NotConverged: 250 cycles", 1)]
+    assert [(f.kind, f.reason, f.count, f.failure) for f in cost.failures] == [
+        ("label", "NotConverged: 250 cycles", 1, "not converged")
+    ]
+    assert summary.to_json()["cost"]["failed_by_kind"] == {"not converged": 1}
 
 
 def test_a_label_that_another_campaign_paid_for_is_not_billed(tmp_path):

@@ -35,6 +35,7 @@ from nearedge_agents.pool import Done, Pool
 from nearedge_agents.scorer import Scorer
 from nearedge_agents.tracking import PATIENCE_S
 from nearedge_agents.trainer import Trainer
+from nearedge_db.attempts import LOST
 from nearedge_db.errors import one_line
 from nearedge_db.states import CampaignState, GenerationRole, TaskKind, TaskState
 from nearedge_db.store import (
@@ -45,6 +46,7 @@ from nearedge_db.store import (
     mark_models_ready,
     pool_totals,
 )
+from nearedge_services.oracles.errors import FailureKind
 
 ACCOUNT_EVERY_S = 3.0
 """How often pool usage is written and a stop request is looked for."""
@@ -220,9 +222,10 @@ class Conductor:
     def _give_up_lease(self, done: Done) -> None:
         """An actor has died: nobody has to wait for the lease of its task, wherever it was."""
         if done.work.method == "work" and done.actor:
-            kind = "WorkerTimeout" if isinstance(done.error, TimeoutError) else "WorkerDied"
-            reason = f"{kind}: {one_line(done.error or '')}"
-            self.context.ledger.give_up_for(done.work.tag, done.actor, reason)
+            is_late = isinstance(done.error, TimeoutError)
+            reason = f"{'WorkerTimeout' if is_late else 'WorkerDied'}: {one_line(done.error or '')}"
+            outcome = FailureKind.TIMEOUT.value if is_late else LOST
+            self.context.ledger.give_up_for(done.work.tag, done.actor, reason, outcome)
             self.context.event("worker lost", task_id=done.work.tag, error=reason)
 
     def _release(self, task_ids: list[int]) -> None:

@@ -94,8 +94,8 @@ def cost(data: ReportData) -> str:
 
 def failures(data: ReportData) -> str:
     """Tasks that were given up, by reason."""
-    rows = [(one.kind, str(one.count), one.reason) for one in data.summary.cost.failures]
-    return html_table(("task", "count", "reason"), rows) if rows else ""
+    rows = [(one.kind, one.failure, str(one.count), one.reason) for one in data.summary.cost.failures]
+    return html_table(("task", "failure", "count", "reason"), rows) if rows else ""
 
 
 def pools(data: ReportData) -> str:

@@ -1,6 +1,23 @@
 """What can go wrong in an oracle calculation, and whether trying again can help."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import ClassVar
+
+from nearedge_db.errors import UserError
+
+
+class FailureKind(StrEnum):
+    """Why a calculation gave no label; decides how it is tried again (`nearedge_services.oracles.ladder`)."""
+
+    NOT_CONVERGED = "not converged"
+    OUT_OF_MEMORY = "out of memory"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    BAD_GEOMETRY = "bad geometry"
+    MISSING_DATA = "missing data"
+    CANCELLED = "cancelled"
 
 
 class OracleError(Exception):
@@ -8,9 +25,11 @@ class OracleError(Exception):
 
     Attributes:
         reason: one line saying why, fit to be kept in the ledger.
+        kind: what went wrong.
         retryable: True where the same structure may succeed another time or with safer settings.
     """
 
+    kind: ClassVar[FailureKind] = FailureKind.CRASH
     retryable: ClassVar[bool] = False
 
     def __init__(self, reason: str) -> None:
@@ -25,12 +44,14 @@ class OracleError(Exception):
 class NotConverged(OracleError):  # noqa: N818 - named after the outcome, as the ledger shows it
     """The self-consistent field did not converge: safer settings may help."""
 
+    kind: ClassVar[FailureKind] = FailureKind.NOT_CONVERGED
     retryable: ClassVar[bool] = True
 
 
 class BadGeometry(OracleError):  # noqa: N818
     """The structure itself is at fault (overlapping atoms, non-finite or absurd results): never retried."""
 
+    kind: ClassVar[FailureKind] = FailureKind.BAD_GEOMETRY
     retryable: ClassVar[bool] = False
 
 
@@ -39,24 +60,28 @@ class OracleCrash(OracleError):  # noqa: N818
     known.
     """
 
+    kind: ClassVar[FailureKind] = FailureKind.CRASH
     retryable: ClassVar[bool] = True
 
 
 class OracleTimeout(OracleError):  # noqa: N818
     """The calculation took longer than allowed and was ended."""
 
+    kind: ClassVar[FailureKind] = FailureKind.TIMEOUT
     retryable: ClassVar[bool] = True
 
 
 class OutOfMemory(OracleError):  # noqa: N818
     """The calculation needed more memory than it may have: fewer at a time, or another machine, may help."""
 
+    kind: ClassVar[FailureKind] = FailureKind.OUT_OF_MEMORY
     retryable: ClassVar[bool] = True
 
 
 class OracleCancelled(OracleError):  # noqa: N818
     """The calculation was ended because nobody wants its result any more; it says nothing about the structure."""
 
+    kind: ClassVar[FailureKind] = FailureKind.CANCELLED
     retryable: ClassVar[bool] = True
 
 
@@ -65,4 +90,21 @@ class MissingData(OracleError):  # noqa: N818
     again until somebody installs it.
     """
 
+    kind: ClassVar[FailureKind] = FailureKind.MISSING_DATA
     retryable: ClassVar[bool] = False
+
+
+@contextmanager
+def classified() -> Iterator[None]:
+    """Make an OracleError of whatever a calculation raises inside: what nobody foresaw is a crash, with its text.
+
+    A UserError passes: the settings are at fault, and no other structure would fare better.
+    """
+    try:
+        yield
+    except (OracleError, UserError):
+        raise
+    except MemoryError as error:
+        raise OutOfMemory(f"MemoryError: {error}") from error
+    except Exception as error:
+        raise OracleCrash(f"{type(error).__name__}: {error}") from error

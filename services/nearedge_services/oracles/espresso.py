@@ -28,6 +28,7 @@ from nearedge_services.oracles import espresso_files as files
 from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.broaden import broadened_on
 from nearedge_services.oracles.espresso_run import EspressoRun, Programs
+from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import Finished, Row, chosen_absorbers, each_absorber
 from nearedge_services.spectra.grid import EnergyGrid
 
@@ -101,7 +102,10 @@ class EspressoOracle:
     @property
     def settings_hash(self) -> str:
         """Hex digest over name, recipe and settings, without `run`. Pseudopotentials count by their names."""
-        values = self.settings.model_dump(mode="json", exclude={"run"})
+        return self._hash_without({"run"})
+
+    def _hash_without(self, left_out: set[str]) -> str:
+        values = self.settings.model_dump(mode="json", exclude=left_out)
         return settings_hash(self.name, {"recipe": RECIPE, **values})
 
     def check_installed(self) -> None:
@@ -133,7 +137,7 @@ class EspressoOracle:
         started = time.perf_counter()
         self.check_elements(atoms.numbers)
         check_geometry(atoms)
-        settings, finished = self.settings, Finished(atoms, self.settings_hash)
+        settings, finished = self.settings, Finished(atoms, self._hash_without(numerics(self.name)))
         absorbing = [symbol in settings.core_hole_pseudopotentials for symbol in atoms.get_chemical_symbols()]
         absorbers = chosen_absorbers(atoms.numbers, np.array(absorbing), settings.absorbers)
         times = files.repeats(atoms, settings.image_distance_a)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ase import Atoms
 from ase.io.espresso import read_espresso_out, write_espresso_in
 
-from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleCrash
+from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleCrash, OutOfMemory
 from nearedge_services.oracles.external import Ran
 
 Array = npt.NDArray[np.float64]
@@ -144,6 +144,8 @@ def _raise_error_box(program: str, text: str) -> None:
     said = " ".join(found[1].split())
     if "too close" in said or "overlap" in said or "atoms #" in said:
         raise BadGeometry(f"{program}: {said}")
+    if "allocat" in said.lower():
+        raise OutOfMemory(f"{program}: {said}")
     raise OracleCrash(f"{program}: {said}")
 
 

@@ -23,6 +23,7 @@ from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.broaden import broadened_on
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.feff_files import Cards, feff_input, read_feff
+from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import (
     Finished,
     Row,
@@ -111,7 +112,10 @@ class FeffOracle:
     @property
     def settings_hash(self) -> str:
         """Hex digest over name, recipe, settings and the oracle of the energies; without `run`."""
-        values = self.settings.model_dump(mode="json", exclude={"run"})
+        return self._hash_without({"run"})
+
+    def _hash_without(self, left_out: set[str]) -> str:
+        values = self.settings.model_dump(mode="json", exclude=left_out)
         return settings_hash(
             self.name, {"recipe": RECIPE, **values, "energy_settings": self.energies.settings_hash}
         )
@@ -131,7 +135,7 @@ class FeffOracle:
         check_geometry(atoms)
         absorbers = chosen_absorbers(atoms.numbers, atoms.numbers > 2, self.settings.absorbers)
         base = self.energies.label(atoms)
-        finished = Finished(atoms, self.settings_hash)
+        finished = Finished(atoms, self._hash_without(numerics(self.name)))
         rows = each_absorber(
             absorbers, lambda one: self._absorber(atoms, one), finished, self.settings.run.workers
         )

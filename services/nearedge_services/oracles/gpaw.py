@@ -26,6 +26,7 @@ from nearedge_services.oracles import gpaw_setups
 from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.errors import NotConverged, OracleCrash
 from nearedge_services.oracles.external import Session
+from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import Finished, Row, RunSettings, chosen_absorbers, each_absorber
 from nearedge_services.spectra.grid import EnergyGrid
 
@@ -56,6 +57,8 @@ class GpawRun(RunSettings):
     """Command in front of Python, for a GPAW built with MPI: ``[mpirun, -np, "4"]``."""
     python: str | None = None
     """Interpreter that has GPAW; default: this one."""
+    mixing: float | None = Field(default=None, gt=0, le=1)
+    """Share of the new density in each iteration, mixed after Pulay: less is safer. Default: GPAW's own way."""
 
 
 class GpawSettings(BaseModel):
@@ -115,7 +118,10 @@ class GpawOracle:
     @property
     def settings_hash(self) -> str:
         """Hex digest over name, recipe and settings, without `run`."""
-        values = self.settings.model_dump(mode="json", exclude={"run"})
+        return self._hash_without({"run"})
+
+    def _hash_without(self, left_out: set[str]) -> str:
+        values = self.settings.model_dump(mode="json", exclude=left_out)
         return settings_hash(self.name, {"recipe": RECIPE, **values})
 
     def check_installed(self) -> None:
@@ -137,7 +143,7 @@ class GpawOracle:
         check_geometry(atoms)
         possible = gpaw_setups.can_absorb(atoms.numbers)
         absorbers = chosen_absorbers(atoms.numbers, possible, self.settings.absorbers)
-        finished = Finished(atoms, self.settings_hash)
+        finished = Finished(atoms, self._hash_without(numerics(self.name)))
         hole = self.settings.core_hole != "initial-state"
         ground = finished.load(_GROUND)
         if ground is None:
@@ -239,6 +245,7 @@ class GpawOracle:
             "spin": charge != 0 and not absorbers,
             "stop_ev": settings.stop_ev + margin + _REACH_SIGMA * settings.sigma_ev,
             "bands": settings.bands_per_atom and round(settings.bands_per_atom * len(atoms)),
+            "mixing": settings.run.mixing,
             **settings.model_dump(include=_OF_THE_RUN),
         }
         if not absorbers:

@@ -107,6 +107,11 @@ def make_calculator(job: dict[str, Any], bands: int) -> Any:
 
     # the uppermost tenth of the bands is only there to let the others converge
     converged = min(bands - 1, math.ceil(0.9 * bands)) if job["absorbers"] else "occupied"
+    mixer = (
+        {}
+        if job["mixing"] is None
+        else {"backend": "pulay", "beta": job["mixing"], "nmaxold": 5, "weight": 50}
+    )
     return GPAW(
         mode=PW(job["cutoff_ev"]),
         xc="PBE",
@@ -118,6 +123,7 @@ def make_calculator(job: dict[str, Any], bands: int) -> Any:
         charge=job["charge"],
         spinpol=job["spin"],
         eigensolver=Davidson(2),
+        mixer=mixer,
         maxiter=job["iterations"],
         convergence={
             "bands": converged,

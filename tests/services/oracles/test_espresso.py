@@ -11,7 +11,7 @@ from tests.services.oracles.contract import OracleContract
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles import espresso_files as files
-from nearedge_services.oracles.errors import BadGeometry, MissingData, NotConverged, OracleCrash
+from nearedge_services.oracles.errors import BadGeometry, MissingData, NotConverged, OracleCrash, OutOfMemory
 from nearedge_services.oracles.espresso import EspressoOracle, EspressoSettings
 from nearedge_services.oracles.external import Ran
 from nearedge_services.oracles.factory import make_oracle
@@ -142,6 +142,10 @@ BOX = "%" * 40
         (
             f"{BOX}\n Error in routine check_atoms (1):\n atoms #   1 and #   2 overlap!\n {BOX}\n",
             BadGeometry,
+        ),
+        (
+            f"{BOX}\n Error in routine allocate_fft (1):\n Not enough memory to allocate\n {BOX}\n",
+            OutOfMemory,
         ),
         (f"{BOX}\n Error in routine readpp (1):\n file not found\n {BOX}\n", OracleCrash),
         ("JOB DONE", OracleCrash),

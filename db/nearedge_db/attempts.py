@@ -1,0 +1,63 @@
+"""The tries at a task, each a row that is written in the transaction that ends it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from .schema import AttemptRow, TaskRow
+
+DONE = "done"
+CANCELLED = "cancelled"
+LOST = "lost"
+"""The worker died or went silent."""
+
+
+@dataclass(frozen=True)
+class AttemptNote:
+    """What only the worker knows of its try.
+
+    Attributes:
+        changes: settings that differed from those that were asked for.
+        peak_gib: most memory that the worker, or one of its programs, has had so far, GiB.
+    """
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    peak_gib: float | None = None
+
+
+def end_attempt(
+    session: Session,
+    task: TaskRow,
+    outcome: str,
+    now: datetime,
+    reason: str | None = None,
+    note: AttemptNote | None = None,
+) -> None:
+    """Record how the running try at ``task`` ended; its number and start are the task's."""
+    note = note or AttemptNote()
+    started = task.started_at
+    session.add(
+        AttemptRow(
+            task_id=task.id,
+            number=task.attempts,
+            owner=task.owner,
+            started_at=started,
+            ended_at=now,
+            outcome=outcome,
+            reason=reason,
+            seconds=0.0 if started is None else max((now - started).total_seconds(), 0.0),
+            changes_json=dict(note.changes),
+            peak_gib=note.peak_gib,
+        )
+    )
+
+
+def failures_before(session: Session, task_id: int, attempts: int) -> list[str]:
+    """How the tries before attempt ``attempts`` of this task ended, oldest first, without those before it was
+    reopened.
+    """
+    query = select(AttemptRow.outcome).where(AttemptRow.task_id == task_id).order_by(AttemptRow.id.desc())
+    return list(session.scalars(query.limit(max(attempts - 1, 0))))[::-1]

@@ -1,0 +1,121 @@
+"""The failure ladder: which settings follow which failures, and that none of them is what a label is made of."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nearedge_db.errors import UserError
+from nearedge_services.oracles import errors
+from nearedge_services.oracles.errors import FailureKind, OracleCrash, OracleError, OutOfMemory
+from nearedge_services.oracles.espresso import EspressoOracle, EspressoSettings
+from nearedge_services.oracles.factory import ORACLES
+from nearedge_services.oracles.feff import FeffOracle, FeffSettings
+from nearedge_services.oracles.gpaw import GpawOracle, GpawSettings
+from nearedge_services.oracles.ladder import LADDERS, changed, changes_after, numerics
+from nearedge_services.oracles.xtb import XtbSettings
+
+SETTINGS = {"xtb": XtbSettings, "gpaw": GpawSettings, "espresso": EspressoSettings, "feff": FeffSettings}
+ORACLE_CLASSES = {"gpaw": GpawOracle, "espresso": EspressoOracle, "feff": FeffOracle}
+PHYSICS = {
+    "cutoff",
+    "k_points",
+    "k_spacing",
+    "smearing",
+    "sigma",
+    "hole",
+    "window",
+    "tolerance",
+    "l_max",
+    "r_",
+}
+
+
+def asked(name, **run):
+    """Settings as they were asked for, with some of `run`."""
+    values = SETTINGS[name]().model_dump(mode="json")
+    return changed(values, {f"run.{key}": value for key, value in run.items()})
+
+
+def test_every_oracle_has_a_ladder_and_every_error_a_kind():
+    """Nothing is left to chance when an oracle is added."""
+    assert set(LADDERS) == set(ORACLES) == set(SETTINGS)
+    kinds = [error.kind for error in OracleError.__subclasses__()]
+    assert sorted(kinds) == sorted(FailureKind)
+    assert errors.NotConverged.kind is FailureKind.NOT_CONVERGED
+
+
+@pytest.mark.parametrize("name", sorted(LADDERS))
+def test_all_rungs_are_valid_settings_that_leave_the_physics_alone(name):
+    """Each rung gives settings that the oracle accepts; none touches what decides the answer."""
+    values = asked(name) if name == "xtb" else asked(name, workers=4, seconds=60.0, memory_gib=1.0)
+    for kind, rungs in LADDERS[name].items():
+        for count in range(1, len(rungs) + 1):
+            changes = changes_after(name, values, [kind] * count)
+            SETTINGS[name].model_validate(changed(values, changes))
+            assert not any(key.startswith(part) for key in changes for part in PHYSICS)
+        assert changes_after(name, values, [kind] * (len(rungs) + 1)) is None
+
+
+@pytest.mark.parametrize("name", sorted(LADDERS))
+@pytest.mark.parametrize("kind", [FailureKind.BAD_GEOMETRY, FailureKind.MISSING_DATA])
+def test_what_another_try_cannot_mend_is_given_up_at_once(name, kind):
+    """No worker spends a second on it."""
+    assert changes_after(name, asked(name), [kind]) is None
+
+
+def test_kinds_are_climbed_side_by_side():
+    """A timeout after a failure to converge keeps what that one changed."""
+    values = asked("gpaw", seconds=100.0, workers=4)
+    assert changes_after("gpaw", values, ["not converged", "timeout", "out of memory"]) == {
+        "iterations": 300,
+        "run.mixing": 0.05,
+        "run.seconds": 300.0,
+        "run.workers": 2,
+    }
+    assert changes_after("gpaw", values, ["out of memory", "out of memory"]) == {"run.workers": 1}
+
+
+@given(st.lists(st.sampled_from(["lost", "cancelled", "done"]), max_size=6))
+def test_what_says_nothing_of_the_structure_changes_nothing(history):
+    """A killed worker is no failure of the calculation."""
+    assert changes_after("feff", asked("feff"), history) == {}
+
+
+@pytest.mark.parametrize("name", sorted(set(LADDERS) - {"xtb"}))
+def test_finished_absorbers_are_kept_from_rung_to_rung(name):
+    """They are filed under what the label is, not under how it was tried."""
+    oracle = ORACLE_CLASSES[name]
+    places = set()
+    for failures in ([], ["not converged"], ["not converged"] * 2, ["out of memory"], ["timeout"]):
+        values = asked(name, workers=4, seconds=60.0)
+        settings = SETTINGS[name].model_validate(changed(values, changes_after(name, values, failures)))
+        places.add(oracle(settings)._hash_without(numerics(name)))
+    assert len(places) == 1
+    other = SETTINGS[name].model_validate(changed(asked(name), {"sigma_ev": 0.987}))
+    assert oracle(other)._hash_without(numerics(name)) not in places
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (ZeroDivisionError("division by zero"), OracleCrash),
+        (MemoryError(), OutOfMemory),
+        (errors.BadGeometry("atoms overlap"), errors.BadGeometry),
+        (UserError("unknown element", got="X", fix="use another"), UserError),
+    ],
+)
+def test_what_nobody_foresaw_is_a_crash_with_its_text(raised, kind):
+    """All else keeps its kind; wrong settings are no failure of one structure."""
+    with pytest.raises(kind, match=str(raised) or "MemoryError"), errors.classified():
+        raise raised
+
+
+def test_a_limit_that_nobody_set_stays_unset():
+    """Three times no limit is no limit."""
+    assert changes_after("espresso", asked("espresso"), ["timeout"]) == {}
+
+
+def test_an_oracle_without_a_ladder_is_tried_once():
+    """Somebody's own oracle."""
+    assert changes_after("mine", {}, []) == {}
+    assert changes_after("mine", {}, ["crash"]) is None
