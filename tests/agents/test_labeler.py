@@ -170,7 +170,7 @@ def test_the_next_try_climbs_the_ladder_whoever_makes_it(database):
     with database.session() as session:
         label = get_label(session, structure.id, asked.settings_hash)
         tries = list(session.scalars(select(AttemptRow).order_by(AttemptRow.number)))
-    assert label.details["changed_settings"] == {"max_iterations": 16}
+    assert label.details_json["changed_settings"] == {"max_iterations": 16}
     assert [(one.outcome, one.changes_json) for one in tries] == [
         ("not converged", {}),
         ("done", {"max_iterations": 16}),

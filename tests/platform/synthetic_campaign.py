@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.build import bulk
 from sqlalchemy.orm import Session
 
+from nearedge_db.attempts import end_attempt
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.schema import Campaign, TaskRow
 from nearedge_db.states import (
@@ -142,7 +143,8 @@ class _Writer:
         self._generated(GenerationRole.BASELINE, self.plan.baseline)
         self._generated(GenerationRole.GUIDED, self.plan.guided)
         self._rejected()
-        self._task("label", "label:bad", TaskState.QUARANTINED, error="NotConverged: 250 cycles")
+        bad = self._task("label", "label:bad", TaskState.QUARANTINED, error="NotConverged: 250 cycles")
+        end_attempt(self.session, self.session.get_one(TaskRow, bad), "not converged", STARTED)
         self._task("label", "label:now", TaskState.LEASED)
         self._usage()
         add_event(self.session, self.campaign.id, "session_started", {"driver": "s1"})
