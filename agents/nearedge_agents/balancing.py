@@ -29,7 +29,7 @@ class Demand:
     held: int = 0
     """Actors that it has now, or waits for."""
     busy: int = 0
-    """Actors with work, and free ones that will have some at once."""
+    """Actors with work, and free or starting ones that will have some."""
     waiting: int = 0
     """Pieces of work for which it has no actor, for ``SETTLE_S`` at least."""
     starving_s: float = 0.0

@@ -91,14 +91,15 @@ class Balance:
 
     def _demand(self, name: str, backlog: int) -> Demand:
         pool, settings, watch, now = self.pools[name], self.settings[name], self._watches[name], self.clock()
+        coming = pool.free + pool.starting
         return Demand(
             name=name,
             asks=asked(settings),
             size=settings.size,
             most=settings.most,
             held=pool.size,
-            busy=len(pool.under_way) + min(pool.free, backlog),
-            waiting=max(backlog - pool.free, 0) if watch.waits(now) or not pool.size else 0,
+            busy=len(pool.under_way) + min(coming, backlog),
+            waiting=max(backlog - coming, 0) if watch.waits(now) or not pool.size else 0,
             starving_s=watch.starving_s(now),
             turn_s=watch.turn_s(now),
             lingers=watch.lingers(now),

@@ -156,6 +156,15 @@ def test_labelers_go_first_on_a_machine_for_one():
     }
 
 
+def test_an_actor_that_starts_keeps_its_place_while_its_work_waits():
+    some = world(1, labeler={}, trainer={})
+    some.queues["labeler"].todo.extend([1.0] * 3)
+    some.queues["trainer"].todo.append(1.0)
+    some.seconds(20)
+    assert (some.pools["labeler"].done, some.pools["trainer"].done) == (3, 1)
+    assert some.pools["labeler"].sizes == [0], "it left when its work was done, not before"
+
+
 def test_a_queue_makes_its_pool_grow_and_its_end_lets_it_shrink():
     some = world(4, labeler={"size": 1, "max_size": 4}, trainer={"size": 2})
     some.queues["labeler"].todo.extend([30.0] * 8)
