@@ -10,13 +10,14 @@ from ase import Atoms
 from sqlalchemy.orm import Session
 
 from nearedge_agents.worker import LedgerWorker, Write
-from nearedge_db.attempts import AttemptNote, failures_before
+from nearedge_db.attempts import AttemptNote, failures_before, finished_labels
 from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
 from nearedge_db.states import StructureOrigin, TaskKind
 from nearedge_db.store import get_structure, put_atoms, put_label, to_atoms
 from nearedge_services.oracles.base import Label, Oracle, check_label, check_shapes
-from nearedge_services.oracles.errors import OracleError, classified
+from nearedge_services.oracles.cost_model import learn
+from nearedge_services.oracles.errors import FailureKind, OracleError, classified
 from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.ladder import changed, changes_after
@@ -30,8 +31,10 @@ class Labeler(LedgerWorker):
 
     failures = (OracleError,)
 
-    def __init__(self, url: str, oracle: str, settings: dict[str, Any]) -> None:
+    def __init__(self, url: str, oracle: str, settings: dict[str, Any], learns_limit: bool = True) -> None:
+        """``learns_limit``: end programs that take far longer than labels so far; no, where the user set a limit."""
         super().__init__(url)
+        self.learns_limit = learns_limit
         self.oracle = make_oracle(oracle, settings)
         self._changes: dict[str, Any] = {}
 
@@ -45,7 +48,7 @@ class Labeler(LedgerWorker):
                 return self._seed(oracle, task.payload)
         with self.database.session() as session:
             atoms = to_atoms(get_structure(session, task.structure_id or 0))
-        with self._watched():
+        with self._watched(self._limit_s(task, len(atoms))):
             label = check_label(check_shapes(oracle.label(atoms), len(atoms), self.oracle.grid))
         if self._changes:
             label = replace(label, details={**label.details, "changed_settings": self._changes})
@@ -63,11 +66,22 @@ class Labeler(LedgerWorker):
         return AttemptNote(self._changes, peak_gib())
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Classify what goes wrong inside, and end the programs once the task is nobody's wish any more."""
+    def _watched(self, seconds: float | None = None) -> Iterator[None]:
+        """Classify what goes wrong inside; end programs after so many seconds, or once nobody wants the task."""
         lease = self.lease
-        with classified(), allowance(cancelled=lambda: lease is not None and lease.lost):
+        with classified(), allowance(seconds=seconds, cancelled=lambda: lease is not None and lease.lost):
             yield
+
+    def _limit_s(self, task: Task, atoms: int) -> float | None:
+        """How long the programs of a label may take, as learnt from those before; None: no limit."""
+        if not self.learns_limit or not hasattr(self.oracle.settings, "run"):
+            return None
+        with self.database.session() as session:
+            seen = finished_labels(session, self.oracle.settings_hash)
+        model = learn([one.atoms for one in seen], [one.seconds for one in seen])
+        return (
+            None if model is None else model.limit_s(atoms, self._failures(task).count(FailureKind.TIMEOUT))
+        )
 
     def _climbed(self, task: Task) -> Oracle:
         """The oracle with the settings that the failures before call for."""

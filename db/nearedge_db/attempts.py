@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from .schema import AttemptRow, TaskRow
+from .schema import AttemptRow, Structure, TaskRow
+from .states import TaskKind
+
+MOST_LABELS = 500
 
 DONE = "done"
 CANCELLED = "cancelled"
@@ -61,3 +64,28 @@ def failures_before(session: Session, task_id: int, attempts: int) -> list[str]:
     """
     query = select(AttemptRow.outcome).where(AttemptRow.task_id == task_id).order_by(AttemptRow.id.desc())
     return list(session.scalars(query.limit(max(attempts - 1, 0))))[::-1]
+
+
+class FinishedLabel(NamedTuple):
+    """A try that gave a label: atoms, seconds, and the most memory that its worker had had by then, GiB."""
+
+    atoms: int
+    seconds: float
+    peak_gib: float | None
+
+
+def finished_labels(session: Session, settings_hash: str) -> list[FinishedLabel]:
+    """The last tries, of whatever campaign, that gave labels of these settings; the latest first."""
+    query = (
+        select(Structure.n_atoms, AttemptRow.seconds, AttemptRow.peak_gib)
+        .join(TaskRow, TaskRow.id == AttemptRow.task_id)
+        .join(Structure, Structure.id == TaskRow.structure_id)
+        .where(
+            TaskRow.kind == TaskKind.LABEL.value,
+            TaskRow.settings_hash == settings_hash,
+            AttemptRow.outcome == DONE,
+        )
+        .order_by(AttemptRow.id.desc())
+        .limit(MOST_LABELS)
+    )
+    return [FinishedLabel(*row) for row in session.execute(query)]

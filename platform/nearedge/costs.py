@@ -3,14 +3,17 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import median_low
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from nearedge_db.schema import AttemptRow, Campaign, LabelRow, LabelUse, PoolUsage, TaskRow
+from nearedge_db.attempts import finished_labels
+from nearedge_db.schema import AttemptRow, Campaign, LabelRow, LabelUse, PoolUsage, Structure, TaskRow
 from nearedge_db.states import LabelRole, TaskKind, TaskState
 from nearedge_db.store import DRIVER
 from nearedge_db.types import utc_now
+from nearedge_services.oracles.cost_model import learn
 
 MAX_REASON_CHARACTERS = 160
 
@@ -44,6 +47,21 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class LabelPrediction:
+    """What one more label of the campaign's usual size will cost, learnt from those of the same settings."""
+
+    settings_hash: str
+    atoms: int
+    seconds: float
+    upper_seconds: float
+    """What hardly any label exceeds."""
+    labels: int
+    """How many it was learnt from, of whatever campaign."""
+    peak_gib: float | None
+    """The most memory that a worker or one of its programs had, GiB."""
+
+
+@dataclass(frozen=True)
 class Cost:
     """The bill. ``seeds`` includes the labels of the starting structures made by the same tasks."""
 
@@ -59,6 +77,8 @@ class Cost:
     sessions: int
     cpu_seconds: float
     """CPU time of all pools."""
+    predictions: tuple[LabelPrediction, ...]
+    """One for each set of oracle settings with which a label was made."""
 
     @property
     def label_seconds(self) -> float:
@@ -91,6 +111,35 @@ def read_cost(session: Session, campaign: Campaign) -> Cost:
         active_seconds=_active_seconds(usage),
         sessions=len({row.session for row in usage}),
         cpu_seconds=sum(row.cpu_seconds for row in usage),
+        predictions=_predictions(session, campaign.id),
+    )
+
+
+def _predictions(session: Session, campaign_id: int) -> tuple[LabelPrediction, ...]:
+    query = (
+        select(TaskRow.settings_hash, Structure.n_atoms)
+        .join(Structure, Structure.id == TaskRow.structure_id)
+        .where(TaskRow.campaign_id == campaign_id, TaskRow.kind == TaskKind.LABEL.value)
+    )
+    sizes: dict[str, list[int]] = {}
+    for settings_hash, atoms in session.execute(query):
+        sizes.setdefault(settings_hash or "", []).append(atoms)
+    found = (_prediction(session, name, median_low(sizes[name])) for name in sorted(sizes))
+    return tuple(one for one in found if one is not None)
+
+
+def _prediction(session: Session, settings_hash: str, atoms: int) -> LabelPrediction | None:
+    seen = finished_labels(session, settings_hash)
+    model = learn([one.atoms for one in seen], [one.seconds for one in seen])
+    if model is None:
+        return None
+    return LabelPrediction(
+        settings_hash=settings_hash,
+        atoms=atoms,
+        seconds=model.seconds(atoms),
+        upper_seconds=model.upper_seconds(atoms),
+        labels=model.labels,
+        peak_gib=max((one.peak_gib for one in seen if one.peak_gib is not None), default=None),
     )
 
 

@@ -171,6 +171,13 @@ def _cost(summary: CampaignSummary) -> "Table":
             table.add_row(f"{role} labels{reused}", str(label.count), duration(label.seconds))
     if cost.seeds.count:
         table.add_row("starting structures made", str(cost.seeds.count), duration(cost.seeds.seconds))
+    for one in cost.predictions:
+        memory = "" if one.peak_gib is None else f", {one.peak_gib:.1f} GiB"
+        table.add_row(
+            f"the next label of {one.atoms} atoms will take about, learnt from",
+            str(one.labels),
+            f"{duration(one.seconds)}, at most {duration(one.upper_seconds)}{memory}",
+        )
     table.add_row("trainings", str(cost.trainings.count), duration(cost.trainings.seconds))
     why = ", ".join(f"{count} {kind}" for kind, count in cost.failed_by_kind.items())
     table.add_row(f"failed for good{why and f' ({why})'}", str(cost.failed), "")

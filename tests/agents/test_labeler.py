@@ -5,6 +5,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from nearedge_db.ledger import Ledger, Task
 from nearedge_db.schema import AttemptRow, LabelRow, OracleSettings
 from nearedge_db.states import TaskKind, TaskState
 from nearedge_db.store import create_campaign, get_label, get_structure, put_atoms
+from nearedge_services.oracles.cost_model import FEWEST_FOR_LIMIT
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.factory import make_oracle
 
@@ -202,6 +204,24 @@ def test_work_on_a_cancelled_task_is_ended(database, monkeypatch):
     assert labeler.work(task.id).state is TaskState.CANCELLED
     with database.session() as session:
         assert [row.outcome for row in session.scalars(select(AttemptRow))] == ["cancelled"]
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_programs_that_take_far_longer_than_labels_so_far_are_ended(database, monkeypatch, learns):
+    """Where the user set a limit, that one holds, and none is learnt."""
+    monkeypatch.setattr("nearedge_services.oracles.cost_model.SHORTEST_LIMIT_S", 0.0)
+    labeler = Labeler(database.url, "xtb", {}, learns)
+    for index in range(FEWEST_FOR_LIMIT):
+        assert labeler.work(label_task(database, diamond(index)).id).state is TaskState.DONE
+    task = label_task(database, diamond(99))
+
+    # xtb runs no programs, so that nothing is to be limited; feff does
+    assert labeler._limit_s(task, 8) is None
+    labeler.oracle = SimpleNamespace(settings=SimpleNamespace(run=None), settings_hash=SETTINGS_HASH)
+    limit = labeler._limit_s(task, 8)
+    assert (limit is not None) is learns
+    if learns:
+        assert 0 < limit < 3600
 
 
 @pytest.mark.parametrize("spoilt", ["energy_ev", "forces_ev_per_a", "xanes"])

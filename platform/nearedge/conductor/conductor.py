@@ -329,7 +329,7 @@ class Conductor:
         made_of: dict[PoolName, tuple[type[Agent], tuple]] = {
             "generator": (Generator, ()),
             "scorer": (Scorer, ()),
-            "labeler": (Labeler, oracle),
+            "labeler": (Labeler, (*oracle, settings.task_minutes is None)),
             "trainer": (Trainer, (url, self.tracking_uri, config.name, config.run_dir.absolute())),
         }
         actor_class, args = made_of[name]
