@@ -31,25 +31,36 @@ class Labeler(LedgerWorker):
 
     failures = (OracleError,)
 
-    def __init__(self, url: str, oracle: str, settings: dict[str, Any], learns_limit: bool = True) -> None:
-        """``learns_limit``: end programs that take far longer than labels so far; no, where the user set a limit."""
+    def __init__(
+        self,
+        url: str,
+        oracle: str,
+        settings: dict[str, Any],
+        learns_limit: bool = True,
+        confirm: tuple[str, dict[str, Any]] | None = None,
+    ) -> None:
+        """The labeler of a campaign.
+
+        ``learns_limit``: end programs that take far longer than labels so far; no, where the user set a limit.
+        ``confirm`` is the second oracle with its settings, if the campaign has one.
+        """
         super().__init__(url)
         self.learns_limit = learns_limit
         self.oracle = make_oracle(oracle, settings)
+        self.confirming = None if confirm is None else make_oracle(*confirm)
         self._changes: dict[str, Any] = {}
 
     def result(self, task: Task) -> Write:
         """Run the oracle on the task's structure, or make its starting structure."""
-        if task.settings_hash != self.oracle.settings_hash:
-            raise ValueError(f"task {task.id} wants oracle settings {task.settings_hash}, not these")
-        oracle = self._climbed(task)
+        asked = self._oracle_of(task)
+        oracle = self._climbed(asked, task)
         if task.kind == TaskKind.SEED:
             with self._watched():
                 return self._seed(oracle, task.payload)
         with self.database.session() as session:
             atoms = to_atoms(get_structure(session, task.structure_id or 0))
-        with self._watched(self._limit_s(task, len(atoms))):
-            label = check_label(check_shapes(oracle.label(atoms), len(atoms), self.oracle.grid))
+        with self._watched(self._limit_s(asked, task, len(atoms))):
+            label = check_label(check_shapes(oracle.label(atoms), len(atoms), asked.grid))
         if self._changes:
             label = replace(label, details={**label.details, "changed_settings": self._changes})
         return lambda session, done: _put(session, done, label)
@@ -59,7 +70,7 @@ class Labeler(LedgerWorker):
         if not super().may_retry(task, error):
             return False
         failures = [*self._failures(task), str(getattr(error, "kind", "crash"))]
-        return self._next(failures) is not None
+        return _next(self._oracle_of(task), failures) is not None
 
     def note(self) -> AttemptNote:
         """The settings that were changed, and the memory that was needed."""
@@ -72,29 +83,30 @@ class Labeler(LedgerWorker):
         with classified(), allowance(seconds=seconds, cancelled=lambda: lease is not None and lease.lost):
             yield
 
-    def _limit_s(self, task: Task, atoms: int) -> float | None:
+    def _limit_s(self, asked: Oracle, task: Task, atoms: int) -> float | None:
         """How long the programs of a label may take, as learnt from those before; None: no limit."""
-        if not self.learns_limit or not hasattr(self.oracle.settings, "run"):
+        if not self.learns_limit or not hasattr(asked.settings, "run"):
             return None
         with self.database.session() as session:
-            seen = finished_labels(session, self.oracle.settings_hash)
+            seen = finished_labels(session, asked.settings_hash)
         model = learn([one.atoms for one in seen], [one.seconds for one in seen])
         return (
             None if model is None else model.limit_s(atoms, self._failures(task).count(FailureKind.TIMEOUT))
         )
 
-    def _climbed(self, task: Task) -> Oracle:
+    def _oracle_of(self, task: Task) -> Oracle:
+        """The one whose settings the task names: nothing else may go by that name."""
+        for oracle in (self.oracle, self.confirming):
+            if oracle is not None and oracle.settings_hash == task.settings_hash:
+                return oracle
+        raise ValueError(f"task {task.id} wants oracle settings {task.settings_hash}, not these")
+
+    def _climbed(self, asked: Oracle, task: Task) -> Oracle:
         """The oracle with the settings that the failures before call for."""
-        self._changes = self._next(self._failures(task)) or {}
+        self._changes = _next(asked, self._failures(task)) or {}
         if not self._changes:
-            return self.oracle
-        return make_oracle(self.oracle.name, changed(self._asked(), self._changes))
-
-    def _next(self, failures: list[str]) -> dict[str, Any] | None:
-        return changes_after(self.oracle.name, self._asked(), failures)
-
-    def _asked(self) -> dict[str, Any]:
-        return self.oracle.settings.model_dump(mode="json")
+            return asked
+        return make_oracle(asked.name, changed(_settings_of(asked), self._changes))
 
     def _failures(self, task: Task) -> list[str]:
         with self.database.session() as session:
@@ -109,6 +121,14 @@ class Labeler(LedgerWorker):
             SeedSettings(**payload["settings"]),
         )
         return lambda session, done: _put_seed(session, done, result)
+
+
+def _settings_of(oracle: Oracle) -> dict[str, Any]:
+    return oracle.settings.model_dump(mode="json")
+
+
+def _next(oracle: Oracle, failures: list[str]) -> dict[str, Any] | None:
+    return changes_after(oracle.name, _settings_of(oracle), failures)
 
 
 def peak_gib() -> float:

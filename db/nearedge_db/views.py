@@ -54,6 +54,38 @@ LEFT JOIN generations ON generations.id = candidates.generation_id
 LEFT JOIN models AS prior ON prior.id = generations.prior_model_id
 LEFT JOIN models AS surrogate ON surrogate.id = candidates.surrogate_model_id
 LEFT JOIN models AS potential ON potential.id = candidates.potential_model_id
+WHERE label_uses.role <> 'confirm'
+"""
+
+# Labels of the second oracle, beside the distance that the campaign's own found: neither may stand for the other.
+_CONFIRMED_STRUCTURES = """
+SELECT
+    structures.id AS structure_id,
+    campaigns.name AS campaign,
+    structures.formula,
+    structures.n_atoms,
+    structures.density_g_cm3,
+    label_uses.spectral_distance,
+    labels.energy_ev / structures.n_atoms AS energy_per_atom_ev,
+    oracle_settings.oracle,
+    labels.settings_hash,
+    labels.seconds,
+    discovered_structures.role AS screened_as,
+    discovered_structures.spectral_distance AS screening_distance,
+    discovered_structures.oracle AS screening_oracle,
+    discovered_structures.settings_hash AS screening_settings_hash,
+    label_uses.sequence,
+    label_uses.created_at,
+    structures.hash AS structure_hash,
+    labels.id AS label_id
+FROM label_uses
+JOIN campaigns ON campaigns.id = label_uses.campaign_id
+JOIN labels ON labels.id = label_uses.label_id
+JOIN structures ON structures.id = labels.structure_id
+JOIN oracle_settings ON oracle_settings.settings_hash = labels.settings_hash
+LEFT JOIN discovered_structures ON discovered_structures.campaign = campaigns.name
+    AND discovered_structures.structure_id = structures.id
+WHERE label_uses.role = 'confirm'
 """
 
 _LABELS_LEDGER = """
@@ -225,6 +257,7 @@ WHERE {structure} IS NOT NULL
 
 VIEWS: dict[str, str] = {
     "discovered_structures": _DISCOVERED_STRUCTURES,
+    "confirmed_structures": _CONFIRMED_STRUCTURES,
     "labels_ledger": _LABELS_LEDGER,
     "label_attempts": _LABEL_ATTEMPTS,
     "campaign_progress": _CAMPAIGN_PROGRESS,
@@ -236,8 +269,8 @@ VIEWS: dict[str, str] = {
 
 
 def drop_views(connection: Connection) -> None:
-    """Drop every view that exists."""
-    for name in VIEWS:
+    """Drop every view that exists, those that build on others first."""
+    for name in reversed(VIEWS):
         connection.execute(text(f"DROP VIEW IF EXISTS {name}"))
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
+from sqlalchemy.orm import Session
 
 from nearedge import inputs
 from nearedge.config import CampaignConfig
+from nearedge.confirmed import ORACLE_EVENT
 from nearedge.driving import (
     DriverReplacedError,
     driving,
@@ -41,6 +43,7 @@ from nearedge_db.store import (
     list_models,
     set_campaign_state,
 )
+from nearedge_services.oracles.base import Oracle
 from nearedge_services.oracles.external import sweep_all
 from nearedge_services.weights.labels import LabelledBy
 
@@ -128,7 +131,9 @@ def request_stop(run_dir: RunDir, name: str) -> str:
 
 
 def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]:
-    """The campaign's row, and whether there is something to do: not when it is finished and `stop` is unchanged.
+    """The campaign's row, and whether there is something to do.
+
+    There is nothing when it is finished, and `stop` and `confirm` are unchanged.
 
     It is a new one, or the one of this name if what defines it has not changed. Where there is something to do this
     process becomes its driver, and the settings are stored; a finished campaign keeps those it was run with.
@@ -160,21 +165,32 @@ def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]
             inputs.follow(before, stored, campaign.config_json, now)
             _check_unchanged(config.name, before, stored)
             inputs.check_same(config.name, stored, campaign.config_json, now)
-            has_more_to_do = campaign.state is not CampaignState.FINISHED or before["stop"] != stored["stop"]
+            changed = any(before[key] != stored[key] for key in ("stop", "confirm"))
+            has_more_to_do = campaign.state is not CampaignState.FINISHED or changed
         if has_more_to_do:
             holder = driver.take(session, campaign.id, driver.this_process(), database.now(session))
             if holder is not None:
                 raise refuse_second_driver(holder, config.name)
             campaign.config_json, campaign.config_hash = record, content_hash(record)
-        if session.get(OracleSettings, checked.oracle.settings_hash) is None:
-            session.add(
-                OracleSettings(
-                    settings_hash=checked.oracle.settings_hash,
-                    oracle=checked.oracle.name,
-                    settings_json=checked.oracle.settings.model_dump(mode="json"),
-                )
-            )
+        _register(session, checked.oracle)
+        if checked.confirming is not None:
+            _register(session, checked.confirming)
+            if has_more_to_do:
+                confirming = {"oracle": checked.confirming.name}
+                confirming["settings_hash"] = checked.confirming.settings_hash
+                add_event(session, campaign.id, ORACLE_EVENT, confirming)
         return campaign, has_more_to_do
+
+
+def _register(session: Session, oracle: Oracle) -> None:
+    if session.get(OracleSettings, oracle.settings_hash) is None:
+        session.add(
+            OracleSettings(
+                settings_hash=oracle.settings_hash,
+                oracle=oracle.name,
+                settings_json=oracle.settings.model_dump(mode="json"),
+            )
+        )
 
 
 def _settings_of(campaign: Campaign) -> dict[str, Any]:
@@ -291,6 +307,7 @@ def _stream(
         absorber=checked.absorber,
         spectrum=checked.spectrum,
         oracle=checked.oracle,
+        confirming=checked.confirming,
         database=database,
         steering=Steering(config, database.url),
         start=checked.start,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from nearedge.fidelity import ConfirmConfig, OracleConfig, spelt_out
 from nearedge.pools import PoolConfig, PoolName, default_pools
 from nearedge.section import Section
 from nearedge.site import fill_in_servers, runs_folder
@@ -89,13 +90,6 @@ class SeedsConfig(Section):
     """Settings of the melt-quench and of the relaxation with the oracle's method (SeedSettings)."""
     held_out_fraction: float = Field(0.17, gt=0, lt=0.5)
     """Share of the starting networks kept out of training, to judge models."""
-
-
-class OracleConfig(Section):
-    """The electronic-structure method that labels."""
-
-    name: str = "xtb"
-    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 def _default_retraining() -> dict[ModelName, int]:
@@ -196,6 +190,8 @@ class CampaignConfig(Section):
     material: MaterialConfig = MaterialConfig()
     seeds: SeedsConfig = SeedsConfig()
     oracle: OracleConfig = OracleConfig()
+    confirm: ConfirmConfig | None = None
+    """The second method that checks what the first one found; without it nothing is checked."""
     models: ModelsConfig = ModelsConfig()
     generation: GenerationConfig = GenerationConfig()
     gate: GateConfig = GateConfig()
@@ -209,6 +205,11 @@ class CampaignConfig(Section):
     """SQLAlchemy URL; default: ``NEAREDGE_DATABASE``, else SQLite in the run directory."""
     mlflow: str | None = None
     """MLflow tracking URI; default: ``NEAREDGE_MLFLOW``, else SQLite in the run directory."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, data: Any) -> Any:
+        return spelt_out(data) if isinstance(data, dict) else data
 
     @model_validator(mode="before")
     @classmethod

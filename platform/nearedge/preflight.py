@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from nearedge.acquisition import make_policy
 from nearedge.config import ALIGNMENT_WINDOW_END_EV, MODEL_KINDS, CampaignConfig, TargetConfig
+from nearedge.fidelity import ConfirmConfig, OracleConfig
 from nearedge.rayaddress import check_listens
 from nearedge.rundir import RunDir, mlflow_uri_of_run
 from nearedge.site import name_of_address, ray_address
@@ -50,6 +51,8 @@ class Checked:
     target: Target | None
     """None until the spectrum is aligned with the starting structures."""
     oracle: Oracle
+    confirming: Oracle | None
+    """The second oracle, if there is one."""
     starting: list[Atoms]
     """The user's own starting structures, if any."""
     start: Start
@@ -64,9 +67,8 @@ def check(config: CampaignConfig) -> Checked:
     composition = _composition(config)
     elements = set(composition.counts)
     absorber = _absorber(config, composition)
-    oracle = make_oracle(config.oracle.name, dict(config.oracle.settings))
-    oracle.check_elements(np.array([atomic_numbers[symbol] for symbol in sorted(elements)]))
-    check_oracle_run(config, oracle)
+    oracle = _oracle(config, config.oracle, elements)
+    confirming = _confirming(config, oracle, elements)
     make_policy(config.acquisition.policy)
     check_model_settings(config)
     check_room(config)
@@ -87,7 +89,30 @@ def check(config: CampaignConfig) -> Checked:
     check_writable(config.run_dir)  # late: bad input leaves no directory behind
     if config.mlflow is None:
         check_store(mlflow_uri_of_run(config.run_dir))
-    return Checked(config, absorber, usable, target, oracle, starting, start, mlflow_down)
+    return Checked(config, absorber, usable, target, oracle, confirming, starting, start, mlflow_down)
+
+
+def _oracle(
+    config: CampaignConfig, given: OracleConfig | ConfirmConfig, elements: set[str], where: str = "oracle"
+) -> Oracle:
+    oracle = make_oracle(given.name, dict(given.settings))
+    oracle.check_elements(np.array([atomic_numbers[symbol] for symbol in sorted(elements)]))
+    check_oracle_run(config, oracle, where)
+    return oracle
+
+
+def _confirming(config: CampaignConfig, oracle: Oracle, elements: set[str]) -> Oracle | None:
+    """The second oracle, which must be another one than the first."""
+    if config.confirm is None:
+        return None
+    confirming = _oracle(config, config.confirm, elements, "confirm")
+    if confirming.settings_hash == oracle.settings_hash:
+        raise UserError(
+            "confirm is the same oracle with the same settings as oracle",
+            got=f"{config.confirm.name} {dict(config.confirm.settings)}",
+            fix="name a better method, or remove confirm",
+        )
+    return confirming
 
 
 def _check_server(tracking_uri: str, run_dir: Path) -> str | None:
@@ -167,20 +192,20 @@ def check_room(config: CampaignConfig) -> None:
             )
 
 
-def check_oracle_run(config: CampaignConfig, oracle: Oracle) -> None:
+def check_oracle_run(config: CampaignConfig, oracle: Oracle, where: str = "oracle") -> None:
     """Refuse an oracle that leaves absorbers out, and one that would take more CPUs than its actor has."""
     absorbers = getattr(oracle.settings, "absorbers", None)
     if absorbers is not None:
         raise UserError(
             "a campaign needs the spectrum of every absorber",
-            got=f"oracle.settings.absorbers: {list(absorbers)}",
+            got=f"{where}.settings.absorbers: {list(absorbers)}",
             fix="leave it out; it is for nearedge label",
         )
     run = getattr(oracle.settings, "run", None)
     workers, cpus = 1 if run is None else run.workers, config.pools["labeler"].cpus
     if workers > max(cpus, 1):
         raise UserError(
-            "oracle.settings.run.workers are more than the CPUs of a labeler",
+            f"{where}.settings.run.workers are more than the CPUs of a labeler",
             got=f"{workers} workers, pools.labeler.cpus: {cpus:g}",
             fix=f"set pools.labeler.cpus: {workers}, or fewer workers",
         )

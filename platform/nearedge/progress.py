@@ -56,6 +56,7 @@ class Display:
 def _facts(conductor: "Conductor") -> dict[str, Any]:
     """Everything shown, read from the stages and the database."""
     context, labelling, stop = conductor.context, conductor.labelling, conductor.context.config.stop
+    checks = {"second oracle": conductor.confirming.progress} if context.confirming is not None else {}
     with context.database.session() as session:
         uses = label_uses(session, context.campaign_id)
         totals = pool_totals(session, context.campaign_id)
@@ -72,6 +73,7 @@ def _facts(conductor: "Conductor") -> dict[str, Any]:
             ),
             "unguided": (labelling.baseline_labels, stop.baseline),
             "guided": (labelling.guided_labels, stop.labels),
+            **checks,
         },
         "distances": {
             "starting structures": by_role[LabelRole.SEED],
@@ -108,7 +110,7 @@ def _table(name: str, facts: dict[str, Any]) -> Table:
         table.add_row(pool, doing + subject, f"{facts['occupancy'][pool]:.0%}")
     table.add_section()
     for role, (done, wanted) in facts["labels"].items():
-        distances = facts["distances"][role]
+        distances = facts["distances"].get(role, [])
         numbers = (
             f"best {min(distances):.4f}, median {statistics.median(distances):.4f} /eV" if distances else ""
         )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from nearedge import confirmed_words
 from nearedge.inferred_words import verdict
 from nearedge.labelled import PROPERTY_TITLES
 from nearedge.summary import CampaignSummary
@@ -26,6 +27,7 @@ def print_summary(summary: CampaignSummary, console: "Console") -> None:
     console.print(title)
     console.print(_progress(summary))
     _print_properties(summary, console)
+    _print_confirmation(summary, console)
     for table in (_pools(summary), _models(summary), _cost(summary)):
         if table.row_count:
             console.print(table)
@@ -123,6 +125,19 @@ def _print_properties(summary: CampaignSummary, console: "Console") -> None:
     if table.row_count:
         console.print(table)
     console.print(verdict(summary.inferred, summary.recovered), markup=False, highlight=False)
+    console.print()
+
+
+def _print_confirmation(summary: CampaignSummary, console: "Console") -> None:
+    if summary.confirmation is None:
+        return
+    table = _table(*confirmed_words.HEADER)
+    for row in confirmed_words.rows(summary.confirmation):
+        table.add_row(*row)
+    if table.row_count:
+        console.print(table)
+    for sentence in confirmed_words.sentences(summary.confirmation):
+        console.print(sentence, markup=False, highlight=False)
     console.print()
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nearedge.config import StopConfig
+from nearedge.confirmed import Confirmation, read_confirmation
 from nearedge.costs import Cost, read_cost
 from nearedge.driving import is_abandoned, shown_state
 from nearedge.gate import first_word
@@ -151,6 +152,8 @@ class CampaignSummary:
     finished_at: datetime | None
     unsent_trainings: int = 0
     """Trainings that MLflow does not have yet."""
+    confirmation: Confirmation | None = None
+    """What the second oracle says of the best; None where the campaign has none."""
 
     @property
     def shown_state(self) -> str:
@@ -204,6 +207,7 @@ class CampaignSummary:
             "started_at": _iso(self.started_at),
             "finished_at": _iso(self.finished_at),
             "unsent_trainings": self.unsent_trainings,
+            "confirm": None if self.confirmation is None else self.confirmation.to_json(),
         }
 
 
@@ -255,6 +259,7 @@ def summarise_labelled(
         started_at=campaign.started_at,
         finished_at=campaign.finished_at,
         unsent_trainings=count_unsent(session, campaign.id),
+        confirmation=read_confirmation(session, campaign),
     )
 
 

@@ -94,6 +94,34 @@ def test_a_label_and_done_are_written_together(database):
     np.testing.assert_allclose(label.xanes, expected.xanes, rtol=1e-3, atol=1e-5)
 
 
+def test_a_second_oracle_labels_under_its_own_name(database):
+    """xtb screens and xtb with a core hole confirms: two labels of one structure, neither in place of the other."""
+    confirm = ("xtb", {"core_hole": "z+1"})
+    dear = make_oracle(*confirm)
+    with database.begin() as session:
+        session.add(OracleSettings(settings_hash=dear.settings_hash, oracle="xtb", settings_json={}))
+    cheap_task = label_task(database, diamond())
+    dear_task = Ledger(database).submit(
+        TaskKind.LABEL,
+        "dear",
+        {},
+        campaign_id=1,
+        structure_id=cheap_task.structure_id,
+        settings_hash=dear.settings_hash,
+    )
+    labeler = Labeler(database.url, "xtb", {}, confirm=confirm)
+    reports = [labeler.work(task.id) for task in (cheap_task, dear_task)]
+    assert [report.state for report in reports] == [TaskState.DONE] * 2
+    with database.session() as session:
+        cheap = get_label(session, cheap_task.structure_id, SETTINGS_HASH)
+        other = get_label(session, cheap_task.structure_id, dear.settings_hash)
+    expected = dear.label(diamond())
+    np.testing.assert_allclose(other.xanes, expected.xanes, rtol=1e-3, atol=1e-4)
+    assert np.abs(other.xanes - cheap.xanes).max() > 0.05
+    with pytest.raises(ValueError, match="wants oracle settings"):
+        Labeler(database.url, "xtb", {}).result(dear_task)
+
+
 def test_a_result_that_cannot_be_written_leaves_neither_label_nor_done(database, monkeypatch):
     task = label_task(database, diamond())
     labeler = Labeler(database.url, "xtb", {})

@@ -379,6 +379,18 @@ class StoreContract:
         assert any("label_uses" in statement for statement in statements)
         assert not any("xanes" in statement or "forces" in statement for statement in statements)
 
+    def test_checks_by_another_oracle_are_not_listed_with_the_others(self, database, sample):
+        """Their distances do not compare."""
+        with database.begin() as session:
+            campaign = sample.campaign(session).id
+            store.use_label(session, campaign, sample.label(session, 0).id, "guided", 0.04)
+            store.use_label(session, campaign, sample.label(session, 1).id, "confirm", 0.001)
+        with database.session() as session:
+            found = store.label_uses(session, campaign)
+            checks = store.used_labels(session, campaign, [LabelRole.CONFIRM])
+        assert [use.spectral_distance for use in found] == [0.04]
+        assert [use.spectral_distance for use, _ in checks] == [0.001]
+
     def test_read_sessions_refuse_to_write(self, database, sample):
         with pytest.raises(RuntimeError, match="only reads"), database.session() as session:
             sample.campaign(session)

@@ -35,6 +35,7 @@ def complaint(path: Path, *overrides: str) -> str:
         ({"pools": {"labelers": {"size": 2}}}, "pools.labelers"),
         ({"pools": {"labeler": {"count": 2}}}, "pools.labeler.count"),
         ({"ray": {"cpus": 2}}, "ray.cpus"),
+        ({"confirm": {"name": "gpaw", "worst": 3}}, "confirm.worst"),
     ],
 )
 def test_an_unknown_key_anywhere_is_named(tmp_path, sections, key):

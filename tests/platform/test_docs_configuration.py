@@ -12,6 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from nearedge.campaign import FIXED
 from nearedge.config import MODEL_KINDS, CampaignConfig, PoolConfig, load_config
+from nearedge.fidelity import ConfirmConfig
 from nearedge.preflight import check_model_settings
 from nearedge_agents.kinds import make_kind
 from nearedge_services.diffusion.settings import SamplerSettings
@@ -40,6 +41,7 @@ def in_the_code() -> dict[str, Any]:
     del found["pools"]  # a mapping of sections: described by the fields of one
     parts: dict[str, type[BaseModel]] = {
         "pools.NAME.": PoolConfig,
+        "confirm.": ConfirmConfig,
         "oracle.settings.": XtbSettings,
         "seeds.settings.": SeedSettings,
         "generation.sampler.": SamplerSettings,

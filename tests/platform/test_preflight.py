@@ -407,3 +407,22 @@ def test_a_program_of_the_oracle_that_is_not_there(tmp_path):
     path = write_config(tmp_path, oracle={"name": "espresso", "settings": {"run": {"pw": ["no-such-pw"]}}})
     with pytest.raises(UserError, match="no-such-pw"):
         check(load_config(path))
+
+
+def test_a_second_oracle_must_be_another_one(refused, tmp_path):
+    words = refused(write_config(tmp_path, confirm="xtb"))
+    assert "confirm is the same oracle with the same settings" in words
+
+
+def test_the_settings_of_a_second_oracle_are_checked(refused, tmp_path):
+    assert "sigma" in refused(write_config(tmp_path, confirm={"name": "xtb", "settings": {"sigma": 0.5}}))
+    path = write_config(tmp_path, confirm={"name": "feff", "settings": {"run": {"workers": 9}}})
+    assert "confirm.settings.run.workers" in refused(path)
+
+
+def test_screen_and_confirm_name_two_oracles(tmp_path):
+    dear = {"name": "xtb", "settings": {"core_hole": "z+1"}}
+    checked = check(load_config(write_config(tmp_path, screen="xtb", confirm=dear)))
+    assert checked.confirming is not None
+    assert checked.confirming.settings_hash != checked.oracle.settings_hash
+    assert checked.config.oracle.name == "xtb"

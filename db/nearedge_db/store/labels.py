@@ -188,11 +188,14 @@ def used_labels(
 
 
 def label_uses(session: Session, campaign_id: int) -> list[UsedLabel]:
-    """Role and distance of every label that a campaign uses, in order; reads no spectra and no forces."""
+    """Role and distance of every label by the campaign's own oracle, in order; reads no spectra and no forces.
+
+    Checks by another oracle are left out: their distances do not compare with these.
+    """
     query = (
         select(LabelRow.structure_id, LabelUse.role, LabelUse.spectral_distance)
         .join(LabelRow, LabelRow.id == LabelUse.label_id)
-        .where(LabelUse.campaign_id == campaign_id)
+        .where(LabelUse.campaign_id == campaign_id, LabelUse.role != LabelRole.CONFIRM)
         .order_by(LabelUse.sequence)
     )
     return [UsedLabel(*row) for row in session.execute(query)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.orm import Session
 
 from nearedge.conductor.balance import Balance
+from nearedge.conductor.confirming import Confirming
 from nearedge.conductor.context import CampaignFailedError, Context
 from nearedge.conductor.labelling import Labelling
 from nearedge.conductor.loop import Loop, Wait, wait_for_ray
@@ -97,6 +98,7 @@ class Conductor:
         )
         self.scoring = Scoring(context, self.proposing, self.training)
         self.labelling = Labelling(context, self.scoring)
+        self.confirming = Confirming(context, self.seeding, self.labelling)
         self.pools = self.pools or {name: self._pool(name) for name in context.config.pools}
         self.metrics = Metrics(context.config.name)
         self.seconds_before = self._earlier_seconds()
@@ -110,6 +112,7 @@ class Conductor:
         stages = (
             self.seeding,
             self.labelling,
+            self.confirming,
             self.tracking,
             self.training,
             self.scoring,
@@ -181,7 +184,8 @@ class Conductor:
         # Labels under way are waited for; meanwhile none is added, or there would always be one under way.
         self.labelling.closing = reason is not None
         out_of_time = self._out_of_time()
-        return None if reason and self.labelling.under_way and not out_of_time else reason
+        owed = self.labelling.under_way or self.confirming.owes
+        return None if reason and owed and not out_of_time else reason
 
     def _out_of_time(self) -> bool:
         limit = self.context.config.stop.wall_minutes
@@ -325,11 +329,12 @@ class Conductor:
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}},
         }
         url = self.context.database.url
+        confirm = None if config.confirm is None else (config.confirm.name, dict(config.confirm.settings))
         oracle = (url, config.oracle.name, dict(config.oracle.settings))
         made_of: dict[PoolName, tuple[type[Agent], tuple]] = {
             "generator": (Generator, ()),
             "scorer": (Scorer, ()),
-            "labeler": (Labeler, (*oracle, settings.task_minutes is None)),
+            "labeler": (Labeler, (*oracle, settings.task_minutes is None, confirm)),
             "trainer": (Trainer, (url, self.tracking_uri, config.name, config.run_dir.absolute())),
         }
         actor_class, args = made_of[name]

@@ -42,6 +42,8 @@ class Context:
     steering: Steering
     start: Start = field(default_factory=Start)
     """Models to start from; a kind without one is trained from nothing."""
+    confirming: Oracle | None = None
+    """The second oracle, which checks the best and never teaches a model."""
     target: Target | None = None
     energy_reference: EnergyReference | None = None
     champions: dict[str, ModelFiles] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from html import escape
 from typing import TYPE_CHECKING
 
+from nearedge import confirmed_words
 from nearedge.inferred_words import basis
 from nearedge.labelled import LIKE_DENSITY_G_CM3, LIKE_STARTS
 from nearedge.report import agreement, figures, machinery, structure_view, tables, words
@@ -44,6 +45,7 @@ def render(data: ReportData) -> str:
         _progress(data),
         _properties(data),
         _best(data),
+        _confirmed(data),
         _surrogate(data),
         _loop(data),
         _provenance(data),
@@ -170,6 +172,24 @@ def _best(data: ReportData) -> str:
             "distances alone."
         )
     return _section(title, plot, tables.best(data), _text(note, "note"))
+
+
+def _confirmed(data: ReportData) -> str:
+    confirmation = data.summary.confirmation
+    if confirmation is None:
+        return ""
+    table = tables.html_table(confirmed_words.HEADER, confirmed_words.rows(confirmation))
+    note = (
+        "Distances in 10⁻³ per eV, each oracle's to the target on its own energies: the columns do not compare with "
+        "each other. Expected: from the first oracle's spectrum by the correction, learnt without that structure. "
+        "Energies are the second oracle's, above the lowest in the table."
+    )
+    return _section(
+        f"Confirmed by {confirmation.oracle}",
+        *(_text(sentence) for sentence in confirmed_words.sentences(confirmation)),
+        table if confirmation.structures else "",
+        _text(note, "note"),
+    )
 
 
 def _surrogate(data: ReportData) -> str:

@@ -17,6 +17,7 @@ from tests.platform.campaign_files import ENERGIES_EV, intensity
 from nearedge.conductor.conductor import Conductor
 from nearedge.conductor.context import Context
 from nearedge.config import CampaignConfig
+from nearedge.confirmed import ORACLE_EVENT
 from nearedge.starting import Start
 from nearedge.steering import Settings
 from nearedge_agents.pool import Done, Usage, Work
@@ -28,6 +29,7 @@ from nearedge_db.ledger import Ledger, Task
 from nearedge_db.schema import OracleSettings, TaskRow
 from nearedge_db.states import StructureOrigin, TaskKind
 from nearedge_db.store import (
+    add_event,
     add_model,
     create_campaign,
     find_campaign,
@@ -69,6 +71,16 @@ def fake_xanes(atoms: Atoms) -> np.ndarray:
     height = 0.05 + float(np.abs(atoms.positions).sum() * 1e3 % 500) / 1000
     bump = height * np.exp(-0.5 * ((ENERGIES_EV - 20.0) / 1.5) ** 2)
     return np.tile(intensity() + bump, (len(atoms), 1))
+
+
+DEAR_ENERGY_EV, DEAR_SHIFT_EV = -900.0, 1.5
+"""Energy of an atom by the second oracle, and how far its edge lies above the first one's."""
+
+
+def dearer(xanes: np.ndarray) -> np.ndarray:
+    """What the second oracle says of spectra (N, G) of the first: shifted, and weaker far above the edge."""
+    shifted = [np.interp(ENERGIES_EV - DEAR_SHIFT_EV, ENERGIES_EV, row, left=0.0) for row in xanes]
+    return np.array(shifted) * (1.0 - 0.01 * ENERGIES_EV)
 
 
 class FakeSteering:
@@ -180,12 +192,18 @@ class World:
         self.database = Database.open(url_of_run(folder))
         self.ledger = Ledger(self.database)
         self.oracle = make_oracle("xtb", {})
+        self.confirming = make_oracle("xtb", {"core_hole": "z+1"}) if self.config.confirm else None
+        """The second oracle, where the settings ask for one: see :func:`dearer`."""
         self.steering = FakeSteering()
         with self.database.begin() as session:
-            create_campaign(session, "faked", {}, seed=1, absorber="C")
-            session.add(
-                OracleSettings(settings_hash=self.oracle.settings_hash, oracle="xtb", settings_json={})
-            )
+            stored = self.config.model_dump(mode="json", include={"confirm"})
+            create_campaign(session, "faked", stored, seed=1, absorber="C")
+            for oracle in filter(None, (self.oracle, self.confirming)):
+                session.add(
+                    OracleSettings(settings_hash=oracle.settings_hash, oracle="xtb", settings_json={})
+                )
+            if self.confirming is not None:
+                add_event(session, 1, ORACLE_EVENT, {"settings_hash": self.confirming.settings_hash})
         self.fails: Callable[[Task], str | None] = lambda task: None
         """Says of a label or seed task why it fails for good, if it does."""
         self.contact: Callable[[Atoms], float] = lambda atoms: 0.95
@@ -201,6 +219,8 @@ class World:
         """What an actor of ``lost`` does before it dies."""
         self.labels_computed: list[int] = []
         """Structures that the fake oracle was asked for."""
+        self.labels_confirming: list[int] = []
+        """Structures that the second one was asked for."""
 
     def context(self) -> Context:
         spectrum = Spectrum(ENERGIES_EV, intensity())
@@ -212,6 +232,7 @@ class World:
             absorber="C",
             spectrum=spectrum,
             oracle=self.oracle,
+            confirming=self.confirming,
             database=self.database,
             steering=self.steering,
             start=self.start,
@@ -278,14 +299,15 @@ class World:
     def put_label(self, session: Session, atoms: Atoms, task: Task) -> dict[str, int]:
         """A fake label."""
         structure = put_atoms(session, atoms)
-        self.labels_computed.append(structure.id)
+        is_dear = task.settings_hash != self.oracle.settings_hash
+        (self.labels_confirming if is_dear else self.labels_computed).append(structure.id)
         label = put_label(
             session,
             structure.id,
-            self.oracle.settings_hash,
-            energy_ev=-50.0 * len(atoms),
+            task.settings_hash,
+            energy_ev=(DEAR_ENERGY_EV if is_dear else -50.0) * len(atoms),
             forces=np.zeros((len(atoms), 3)),
-            xanes=fake_xanes(atoms),
+            xanes=dearer(fake_xanes(atoms)) if is_dear else fake_xanes(atoms),
             energies_ev=ENERGIES_EV,
             seconds=0.1,
             task_id=task.id,
