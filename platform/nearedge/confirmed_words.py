@@ -5,6 +5,9 @@ from nearedge.confirmed import Checked, Confirmation
 HEADER = ("structure", "first oracle", "second oracle", "expected of it", "energy (eV/atom)", "")
 """Distances in 10⁻³ per eV, energies by the second oracle above the lowest of them."""
 
+SKILL = 0.8
+"""Share of the error of the mean spectrum below which a correction is said to know how structures differ."""
+
 
 def rows(confirmation: Confirmation) -> list[tuple[str, ...]]:
     """Cells under `HEADER`, the discovered structures first."""
@@ -41,8 +44,8 @@ def _verdict(confirmation: Confirmation) -> str:
         return f"{confirmation.oracle} has labelled {checked} of the {confirmation.wanted} best structures."
     starts = len(confirmation.structures) - checked
     return (
-        f"{confirmation.oracle} confirms {confirmation.confirmed} of {checked} best structures: for it too they are "
-        f"nearer to the target than the best of {starts} starting structures ({_distance(best)})."
+        f"{confirmation.oracle} confirms {confirmation.confirmed} of {checked} best structures, those that it too "
+        f"has nearer to the target than the best of {starts} starting structures ({_distance(best)})."
     )
 
 
@@ -52,8 +55,8 @@ def _correction(confirmation: Confirmation) -> str:
         return f"No correction between the two oracles: {confirmation.refusal}."
     worth = (
         "it has learnt how structures differ"
-        if learnt.error < learnt.constant_error
-        else "it has learnt nothing of how structures differ"
+        if learnt.error < SKILL * learnt.constant_error
+        else "it has learnt next to nothing of how structures differ"
     )
     return (
         f"Correction learnt from {learnt.pairs} structures labelled by both: the second oracle's spectra are foretold "
