@@ -244,9 +244,9 @@ def test_programs_that_take_far_longer_than_labels_so_far_are_ended(database, mo
     task = label_task(database, diamond(99))
 
     # xtb runs no programs, so that nothing is to be limited; feff does
-    assert labeler._limit_s(task, 8) is None
-    labeler.oracle = SimpleNamespace(settings=SimpleNamespace(run=None), settings_hash=SETTINGS_HASH)
-    limit = labeler._limit_s(task, 8)
+    assert labeler._limit_s(labeler.oracle, task, 8) is None
+    with_programs = SimpleNamespace(settings=SimpleNamespace(run=None), settings_hash=SETTINGS_HASH)
+    limit = labeler._limit_s(with_programs, task, 8)
     assert (limit is not None) is learns
     if learns:
         assert 0 < limit < 3600
