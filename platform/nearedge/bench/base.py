@@ -16,6 +16,7 @@ Report = Callable[[float, str], None]
 """Takes the finished share (0 to 1) and what is being done now."""
 
 BENCHES: dict[str, str] = {
+    "chaos": "nearedge.bench.chaos.bench:ChaosBench",
     "generation": "nearedge.bench.generation:GenerationBench",
     "loop": "nearedge.bench.loop:LoopBench",
     "material": "nearedge.bench.material:MaterialBench",
