@@ -122,7 +122,7 @@ def test_graphite_absorbs_below_the_edge_of_diamond():
     pytest.importorskip("feff10", reason="no FEFF: make dft")
     from ase.lattice.hexagonal import Graphite
 
-    oracle = make_oracle("feff", {"l_max": 1, "absorbers": [0]})
+    oracle = make_oracle("feff", {"absorbers": [0]})
     graphite = oracle.label(Graphite("C", latticeconstant={"a": 2.461, "c": 6.708}))
     diamond = oracle.label(bulk("C", "diamond", 3.567))
     below = graphite.energies_ev < 5
