@@ -112,7 +112,6 @@ LEFT JOIN oracle_settings ON oracle_settings.settings_hash = tasks.settings_hash
 WHERE tasks.kind IN ('label', 'seed')
 """
 
-# Distances from different oracles do not compare, so the best so far is kept for each of them.
 _LABEL_ATTEMPTS = """
 SELECT
     attempts.id AS attempt_id,
@@ -140,6 +139,7 @@ LEFT JOIN oracle_settings ON oracle_settings.settings_hash = tasks.settings_hash
 WHERE tasks.kind IN ('label', 'seed')
 """
 
+# Distances from different oracles do not compare, so the best so far is kept for each of them.
 _CAMPAIGN_PROGRESS = """
 SELECT
     campaigns.name AS campaign,
