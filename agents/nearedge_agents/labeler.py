@@ -85,7 +85,8 @@ class Labeler(LedgerWorker):
 
     def _limit_s(self, asked: Oracle, task: Task, atoms: int) -> float | None:
         """How long the programs of a label may take, as learnt from those before; None: no limit."""
-        if not self.learns_limit or not hasattr(asked.settings, "run"):
+        run = getattr(asked.settings, "run", None)
+        if not self.learns_limit or run is None or run.seconds is not None:  # what the user set holds
             return None
         with self.database.session() as session:
             seen = finished_labels(session, asked.settings_hash)

@@ -245,8 +245,13 @@ def test_programs_that_take_far_longer_than_labels_so_far_are_ended(database, mo
 
     # xtb runs no programs, so that nothing is to be limited; feff does
     assert labeler._limit_s(labeler.oracle, task, 8) is None
-    with_programs = SimpleNamespace(settings=SimpleNamespace(run=None), settings_hash=SETTINGS_HASH)
-    limit = labeler._limit_s(with_programs, task, 8)
+
+    def with_programs(seconds):
+        run = SimpleNamespace(seconds=seconds)
+        return SimpleNamespace(settings=SimpleNamespace(run=run), settings_hash=SETTINGS_HASH)
+
+    assert labeler._limit_s(with_programs(7200.0), task, 8) is None
+    limit = labeler._limit_s(with_programs(None), task, 8)
     assert (limit is not None) is learns
     if learns:
         assert 0 < limit < 3600
