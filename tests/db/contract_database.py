@@ -52,6 +52,21 @@ class MigrationContract:
             sample.campaign(session)
             assert session.execute(text("SELECT * FROM discovered_structures")).all() == []
 
+    @pytest.mark.parametrize("revision", ["0003", "0004"])
+    def test_views_of_an_older_revision_are_made_anew(self, database, sample, revision):
+        with database.begin() as session:
+            sample.campaign(session)
+            downgrade(session.connection(), revision)
+            session.execute(text("CREATE VIEW discovered_structures AS SELECT name AS old FROM campaigns"))
+        assert database.revision() == revision
+        database.upgrade()
+        with database.begin() as session:
+            assert database.revision() == head()
+            assert set(inspect(session.connection()).get_view_names()) == set(VIEWS)
+            assert session.execute(text("SELECT structure_id FROM discovered_structures")).all() == []
+            assert session.execute(text("SELECT structure_id FROM confirmed_structures")).all() == []
+            assert session.execute(text("SELECT name FROM campaigns")).all() != []
+
     def test_newer_revision_is_refused(self, database):
         with database.begin() as session:
             session.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
