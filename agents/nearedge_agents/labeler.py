@@ -1,6 +1,5 @@
 """The actor that runs the oracle: labels structures, and makes the starting structures."""
 
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,17 +9,18 @@ from ase import Atoms
 from sqlalchemy.orm import Session
 
 from nearedge_agents.worker import LedgerWorker, Write
-from nearedge_db.attempts import AttemptNote, failures_before, finished_labels
+from nearedge_db.attempts import AttemptNote, failures_before
 from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
 from nearedge_db.states import StructureOrigin, TaskKind
 from nearedge_db.store import get_structure, put_atoms, put_label, to_atoms
-from nearedge_services.oracles.base import Label, Oracle, check_label, check_shapes
-from nearedge_services.oracles.cost_model import learn
+from nearedge_services.oracles.base import Label, Oracle, check_label, check_shapes, runs_of
+from nearedge_services.oracles.cost_model import learnt
 from nearedge_services.oracles.errors import FailureKind, OracleError, classified
 from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.ladder import changed, changes_after
+from nearedge_services.oracles.memory import Meter, metered
 from nearedge_services.oracles.seed import SeedResult, SeedSettings, make_seed
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.coordination import coordination_fractions
@@ -49,16 +49,20 @@ class Labeler(LedgerWorker):
         self.oracle = make_oracle(oracle, settings)
         self.confirming = None if confirm is None else make_oracle(*confirm)
         self._changes: dict[str, Any] = {}
+        self._runs: int | None = None
+        self._meter: Meter | None = None
 
     def result(self, task: Task) -> Write:
         """Run the oracle on the task's structure, or make its starting structure."""
         asked = self._oracle_of(task)
+        self._runs = self._meter = None
         oracle = self._climbed(asked, task)
         if task.kind == TaskKind.SEED:
             with self._watched():
                 return self._seed(oracle, task.payload)
         with self.database.session() as session:
             atoms = to_atoms(get_structure(session, task.structure_id or 0))
+        self._runs = runs_of(oracle, atoms.numbers)
         with self._watched(self._limit_s(asked, task, len(atoms))):
             label = check_label(check_shapes(oracle.label(atoms), len(atoms), asked.grid))
         if self._changes:
@@ -74,13 +78,18 @@ class Labeler(LedgerWorker):
 
     def note(self) -> AttemptNote:
         """The settings that were changed, and the memory that was needed."""
-        return AttemptNote(self._changes, peak_gib())
+        peak_gib = None if self._meter is None else self._meter.gib
+        return AttemptNote(self._changes, peak_gib, self._runs)
 
     @contextmanager
     def _watched(self, seconds: float | None = None) -> Iterator[None]:
         """Classify what goes wrong inside; end programs after so many seconds, or once nobody wants the task."""
         lease = self.lease
-        with classified(), allowance(seconds=seconds, cancelled=lambda: lease is not None and lease.lost):
+        with (
+            metered() as self._meter,
+            classified(),
+            allowance(seconds=seconds, cancelled=lambda: lease is not None and lease.lost),
+        ):
             yield
 
     def _limit_s(self, asked: Oracle, task: Task, atoms: int) -> float | None:
@@ -89,11 +98,9 @@ class Labeler(LedgerWorker):
         if not self.learns_limit or run is None or run.seconds is not None:  # what the user set holds
             return None
         with self.database.session() as session:
-            seen = finished_labels(session, asked.settings_hash)
-        model = learn([one.atoms for one in seen], [one.seconds for one in seen])
-        return (
-            None if model is None else model.limit_s(atoms, self._failures(task).count(FailureKind.TIMEOUT))
-        )
+            model = learnt(session, asked.name, asked.settings_hash)
+        timeouts = self._failures(task).count(FailureKind.TIMEOUT)
+        return None if model is None else model.limit_s(atoms, self._runs or 1, timeouts)
 
     def _oracle_of(self, task: Task) -> Oracle:
         """The one whose settings the task names: nothing else may go by that name."""
@@ -130,12 +137,6 @@ def _settings_of(oracle: Oracle) -> dict[str, Any]:
 
 def _next(oracle: Oracle, failures: list[str]) -> dict[str, Any] | None:
     return changes_after(oracle.name, _settings_of(oracle), failures)
-
-
-def peak_gib() -> float:
-    """Most memory that this process, or the largest program it started, has had resident so far, GiB."""
-    kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return float(kib) / 1024**2
 
 
 def _put(session: Session, task: Task, label: Label) -> None:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from .schema import AttemptRow, Structure, TaskRow
+from .schema import AttemptRow, LabelRow, Structure, TaskRow
 from .states import TaskKind
 
 MOST_LABELS = 500
@@ -24,11 +24,13 @@ class AttemptNote:
 
     Attributes:
         changes: settings that differed from those that were asked for.
-        peak_gib: most memory that the worker, or one of its programs, has had so far, GiB.
+        peak_gib: most memory that the worker and its programs had together, GiB.
+        runs: calculations that follow each other in the whole label, those of earlier tries included.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
     peak_gib: float | None = None
+    runs: int | None = None
 
 
 def end_attempt(
@@ -54,6 +56,7 @@ def end_attempt(
             seconds=0.0 if started is None else max((now - started).total_seconds(), 0.0),
             changes_json=dict(note.changes),
             peak_gib=note.peak_gib,
+            runs=note.runs,
         )
     )
 
@@ -67,19 +70,33 @@ def failures_before(session: Session, task_id: int, attempts: int) -> list[str]:
 
 
 class FinishedLabel(NamedTuple):
-    """A try that gave a label: atoms, seconds, and the most memory that its worker had had by then, GiB."""
+    """A label that a task of its own gave.
+
+    Attributes:
+        atoms: in the cell.
+        runs: calculations that followed each other.
+        seconds: the label's own, which include what earlier tries did for it; of the last try where it has none.
+        peak_gib: most memory in the last try, GiB.
+    """
 
     atoms: int
+    runs: int
     seconds: float
     peak_gib: float | None
 
 
 def finished_labels(session: Session, settings_hash: str) -> list[FinishedLabel]:
-    """The last tries, of whatever campaign, that gave labels of these settings; the latest first."""
+    """The last labels of these settings, of whatever campaign; the latest first."""
     query = (
-        select(Structure.n_atoms, AttemptRow.seconds, AttemptRow.peak_gib)
+        select(
+            Structure.n_atoms,
+            func.coalesce(AttemptRow.runs, 1),
+            func.coalesce(LabelRow.seconds, AttemptRow.seconds),
+            AttemptRow.peak_gib,
+        )
         .join(TaskRow, TaskRow.id == AttemptRow.task_id)
         .join(Structure, Structure.id == TaskRow.structure_id)
+        .outerjoin(LabelRow, LabelRow.task_id == TaskRow.id)
         .where(
             TaskRow.kind == TaskKind.LABEL.value,
             TaskRow.settings_hash == settings_hash,

@@ -194,6 +194,8 @@ class AttemptRow(Base):
     changes_json: Mapped[dict[str, Any]]
     """Settings that differed from those that were asked for."""
     peak_gib: Mapped[float | None]
+    runs: Mapped[int | None]
+    """Calculations that followed each other in the whole label; None: not known."""
 
 
 class LabelRow(Base):

@@ -130,7 +130,8 @@ SELECT
     attempts.peak_gib,
     attempts.owner,
     attempts.started_at,
-    attempts.ended_at
+    attempts.ended_at,
+    attempts.runs
 FROM attempts
 JOIN tasks ON tasks.id = attempts.task_id
 LEFT JOIN campaigns ON campaigns.id = tasks.campaign_id

@@ -8,12 +8,20 @@ from statistics import median_low
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from nearedge_db.attempts import finished_labels
-from nearedge_db.schema import AttemptRow, Campaign, LabelRow, LabelUse, PoolUsage, Structure, TaskRow
+from nearedge_db.schema import (
+    AttemptRow,
+    Campaign,
+    LabelRow,
+    LabelUse,
+    OracleSettings,
+    PoolUsage,
+    Structure,
+    TaskRow,
+)
 from nearedge_db.states import LabelRole, TaskKind, TaskState
 from nearedge_db.store import DRIVER
 from nearedge_db.types import utc_now
-from nearedge_services.oracles.cost_model import learn
+from nearedge_services.oracles.cost_model import learnt
 
 MAX_REASON_CHARACTERS = 160
 
@@ -51,14 +59,20 @@ class LabelPrediction:
     """What one more label of the campaign's usual size will cost, learnt from those of the same settings."""
 
     settings_hash: str
+    oracle: str
     atoms: int
+    runs: int
+    """Calculations that follow each other: absorbers, where each has its own."""
     seconds: float
     upper_seconds: float
     """What hardly any label exceeds."""
+    gib: float | None
+    """Memory of a worker and its programs together, GiB; None where none was measured."""
+    upper_gib: float | None
     labels: int
     """How many it was learnt from, of whatever campaign."""
-    peak_gib: float | None
-    """The most memory that a worker or one of its programs had, GiB."""
+    exponent: float
+    """The seconds of one run grow as the atoms to this power, as far as is known."""
 
 
 @dataclass(frozen=True)
@@ -129,17 +143,23 @@ def _predictions(session: Session, campaign_id: int) -> tuple[LabelPrediction, .
 
 
 def _prediction(session: Session, settings_hash: str, atoms: int) -> LabelPrediction | None:
-    seen = finished_labels(session, settings_hash)
-    model = learn([one.atoms for one in seen], [one.seconds for one in seen])
+    known = session.get(OracleSettings, settings_hash)
+    oracle = "" if known is None else known.oracle
+    model = learnt(session, oracle, settings_hash)
     if model is None:
         return None
+    runs = model.usual_runs(atoms)
     return LabelPrediction(
         settings_hash=settings_hash,
+        oracle=oracle,
         atoms=atoms,
-        seconds=model.seconds(atoms),
-        upper_seconds=model.upper_seconds(atoms),
+        runs=runs,
+        seconds=model.seconds(atoms, runs),
+        upper_seconds=model.upper_seconds(atoms, runs),
+        gib=model.gib(atoms),
+        upper_gib=model.upper_gib(atoms),
         labels=model.labels,
-        peak_gib=max((one.peak_gib for one in seen if one.peak_gib is not None), default=None),
+        exponent=model.run.exponent,
     )
 
 

@@ -187,9 +187,9 @@ def _cost(summary: CampaignSummary) -> "Table":
     if cost.seeds.count:
         table.add_row("starting structures made", str(cost.seeds.count), duration(cost.seeds.seconds))
     for one in cost.predictions:
-        memory = "" if one.peak_gib is None else f", {one.peak_gib:.1f} GiB"
+        memory = "" if one.gib is None else f"; {one.gib:.1f} GiB, at most {one.upper_gib:.1f}"
         table.add_row(
-            f"the next label of {one.atoms} atoms will take about, learnt from",
+            f"the next label of {one.atoms} atoms by {one.oracle} will take about, learnt from",
             str(one.labels),
             f"{duration(one.seconds)}, at most {duration(one.upper_seconds)}{memory}",
         )

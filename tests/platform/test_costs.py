@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from ase.build import bulk
 
@@ -10,7 +11,7 @@ from nearedge_db.attempts import AttemptNote, end_attempt, finished_labels
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.schema import Campaign, OracleSettings, TaskRow
 from nearedge_db.states import TaskState
-from nearedge_db.store import create_campaign, put_atoms
+from nearedge_db.store import create_campaign, put_atoms, put_label
 from nearedge_db.types import utc_now
 
 ASKED, OTHER = "a" * 64, "b" * 64
@@ -26,8 +27,8 @@ def session(tmp_path):
     database.dispose()
 
 
-def label(session, campaign: Campaign, seconds: float, *, settings=ASKED, cells=1, outcome="done"):
-    """A try at a label of 8 atoms times ``cells``."""
+def label(session, campaign: Campaign, seconds: float, *, settings=ASKED, cells=1, outcome="done", runs=1):
+    """A try at a label of 8 atoms times ``cells``; its task."""
     atoms = bulk("C", "diamond", 3.57, cubic=True) * (cells, 1, 1)
     number = session.query(TaskRow).count()
     task = TaskRow(
@@ -48,9 +49,10 @@ def label(session, campaign: Campaign, seconds: float, *, settings=ASKED, cells=
         task,
         outcome,
         task.started_at + timedelta(seconds=seconds),
-        note=AttemptNote({}, 0.5 * cells),
+        note=AttemptNote({}, 0.5 * cells, runs),
     )
     session.flush()
+    return task
 
 
 def test_the_next_label_is_predicted_from_all_campaigns_with_the_same_settings(session):
@@ -63,7 +65,30 @@ def test_the_next_label_is_predicted_from_all_campaigns_with_the_same_settings(s
     label(session, before, 5000.0, settings=OTHER)
     label(session, mine, 9000.0, outcome="timeout")
     (found,) = read_cost(session, mine).predictions
-    assert (found.settings_hash, found.atoms, found.labels, found.peak_gib) == (ASKED, 8, 12, 1.0)
+    assert (found.settings_hash, found.oracle, found.atoms, found.runs) == (ASKED, "xtb", 8, 1)
+    assert found.labels == 12
+    assert found.gib == pytest.approx(0.5, rel=0.1)
+    assert found.gib < found.upper_gib < 2
     assert found.seconds == pytest.approx(10.0, rel=0.2)
     assert found.seconds < found.upper_seconds < 200
     assert len(finished_labels(session, OTHER)) == 1
+
+
+def test_a_label_that_went_on_with_an_earlier_try_counts_as_a_whole(session):
+    """Its last try took a second for what had been left over; the label knows what it took in all."""
+    mine = create_campaign(session, "mine", {}, seed=1, absorber="C")
+    task = label(session, mine, 1.0, runs=8)
+    put_label(
+        session,
+        task.structure_id,
+        ASKED,
+        energy_ev=-1.0,
+        forces=np.zeros((8, 3)),
+        xanes=np.ones((8, 5)),
+        energies_ev=np.arange(5.0),
+        seconds=80.0,
+        task_id=task.id,
+    )
+    assert finished_labels(session, ASKED) == [(8, 8, 80.0, 0.5)]
+    (found,) = read_cost(session, mine).predictions
+    assert (found.runs, found.seconds) == (8, pytest.approx(80.0))

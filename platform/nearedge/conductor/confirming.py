@@ -7,6 +7,7 @@ on the second oracle's own energies.
 from dataclasses import dataclass, field
 
 from nearedge.conductor.context import Context
+from nearedge.conductor.foresight import Foresight
 from nearedge.conductor.labelling import Labelling
 from nearedge.conductor.placing import place_target, spread_over
 from nearedge.conductor.seeding import Seeding
@@ -151,7 +152,10 @@ class Confirming:
         if task.state is TaskState.QUARANTINED:
             self.context.ledger.reopen(task.id)
         self._open[task.id] = structure_id
-        self._queue.add(task.id)
+        with self.context.database.session() as session:
+            numbers = get_structure(session, structure_id).numbers
+            expected = Foresight.of(session, self._oracle).expected(numbers)
+        self._queue.add(task.id, expected)
 
     def _submit(self, structure_id: int) -> Task:
         context, settings_hash = self.context, self._oracle.settings_hash

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from nearedge.chance import seed_for, stratified
 from nearedge.conductor.context import CampaignFailedError, Context
+from nearedge.conductor.foresight import Foresight
 from nearedge.conductor.tasks import TaskQueue
 from nearedge.gate import EnergyReference
 from nearedge.preflight import MIN_STARTING_STRUCTURES, alignment_window, group_of
@@ -61,6 +62,8 @@ class Seeding:
         Those that failed for good are tried again: continuing the campaign is asking to.
         """
         tasks = self._own_structures() if self.starting else self._melt_quenches()
+        with self.context.database.session() as session:
+            foresight = Foresight.of(session, self.context.oracle)
         for task in tasks:
             self._tasks[task.id] = task
             if task.state is TaskState.DONE:
@@ -68,7 +71,8 @@ class Seeding:
                 continue
             if task.state is TaskState.QUARANTINED:
                 self.context.ledger.reopen(task.id)
-            self._queue.add(task.id)
+            own = self.starting[self._role[task.id]["index"]] if self.starting else None
+            self._queue.add(task.id, 0.0 if own is None else foresight.expected(own.numbers))
         self._finish_if_done()
 
     @property

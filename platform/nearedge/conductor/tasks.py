@@ -1,7 +1,7 @@
 """Tasks of the ledger on their way through a pool: which can go now, and which must wait."""
 
+import heapq
 import time
-from collections import deque
 from dataclasses import dataclass, field
 
 from nearedge_agents.pool import Done, Work
@@ -14,15 +14,27 @@ PAUSE_S = 3.0
 
 @dataclass
 class TaskQueue:
-    """Numbers of unfinished tasks, first in, first out; under way ones are kept apart."""
+    """Numbers of unfinished tasks; under way ones are kept apart.
 
-    _ready: deque[int] = field(default_factory=deque)
+    The longest go first, so that none begins when all others are done and keeps the campaign waiting; of tasks that
+    are equally long, the first that came.
+    """
+
+    _ready: list[tuple[float, int, int]] = field(default_factory=list)
+    """A heap of (what it is expected to take, negative; when it came; number)."""
     _paused: list[tuple[float, int]] = field(default_factory=list)
     _under_way: set[int] = field(default_factory=set)
+    _expected: dict[int, float] = field(default_factory=dict)
+    _came: int = 0
 
-    def add(self, task_id: int) -> None:
-        """Queue a task."""
-        self._ready.append(task_id)
+    def add(self, task_id: int, expected: float = 0.0) -> None:
+        """Queue a task that is expected to take so long; the unit is the same for all of a queue."""
+        self._expected[task_id] = expected
+        self._push(task_id)
+
+    def _push(self, task_id: int) -> None:
+        self._came += 1
+        heapq.heappush(self._ready, (-self._expected[task_id], self._came, task_id))
 
     @property
     def unfinished(self) -> int:
@@ -43,11 +55,12 @@ class TaskQueue:
     def offer(self) -> Work | None:
         """Work for the next task that can go, if any."""
         now = time.monotonic()
-        self._ready.extend(task_id for due, task_id in self._paused if due <= now)
+        for task_id in (task_id for due, task_id in self._paused if due <= now):
+            self._push(task_id)
         self._paused = [(due, task_id) for due, task_id in self._paused if due > now]
         if not self._ready:
             return None
-        task_id = self._ready.popleft()
+        task_id = heapq.heappop(self._ready)[2]
         self._under_way.add(task_id)
         return Work("work", (task_id,), tag=task_id)
 

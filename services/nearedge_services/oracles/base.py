@@ -117,6 +117,22 @@ class KeepsLabel(Protocol):
         ...
 
 
+@runtime_checkable
+class CountsRuns(Protocol):
+    """An oracle that treats one absorber at a time."""
+
+    def runs(self, numbers: npt.ArrayLike) -> int:
+        """Calculations that follow each other in a label of these atoms (N,). Raises UserError for an absorber that
+        is not there.
+        """
+        ...
+
+
+def runs_of(oracle: Oracle, numbers: npt.ArrayLike) -> int:
+    """The same of any oracle: one, where nothing is said."""
+    return oracle.runs(numbers) if isinstance(oracle, CountsRuns) else 1
+
+
 def check_geometry(atoms: Atoms) -> None:
     """Raise BadGeometry for an empty or non-periodic structure, a flat cell, NaN or overlapping atoms.
 

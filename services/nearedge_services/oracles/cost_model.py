@@ -1,99 +1,103 @@
-"""What a label will cost: seconds as a power of the number of atoms, learnt from labels that were made.
+"""What a label will cost, in time and in memory, learnt from labels that were made.
 
-Only labels of the same oracle and settings may be given together. The regression is robust: one label on a machine
-that was busy with something else hardly moves it.
+Seconds are those of one run, a power of the number of atoms, times the runs that follow each other: oracles that treat
+one absorber at a time have as many as absorbers. Memory is a power of the number of atoms. Only labels of the same
+oracle and settings may be given together. One label on a machine that was busy with something else hardly moves either.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log
+from statistics import median
 
-import numpy as np
-import numpy.typing as npt
+from sqlalchemy.orm import Session
 
-PRIOR_EXPONENT = 2.0
-"""Between one run for each absorber (at least 1) and diagonalisation (3)."""
+from nearedge_db.attempts import FinishedLabel, finished_labels
+from nearedge_services.oracles.power_law import PowerLaw, Prior, fit
 
-_EXPONENT_SPREAD = 1.0
-_PRIOR_SPREAD = 0.7
-"""Of log seconds about the curve, before anything is known: a factor of two."""
-_PRIOR_LABELS = 4
-_HUBER = 1.345
-_ROUNDS = 30
-_UPPER_SIGMA = 3.0
+SECONDS = Prior(exponent=2.0, exponent_spread=1.0, most=3.0, spread=0.7)
+"""Of one run: between a local method (1) and diagonalisation (3); a factor of two about the law."""
+SECONDS_OF_A_CLUSTER = Prior(exponent=0.0, exponent_spread=1.0, most=3.0, spread=0.7)
+"""Of one run that takes a cluster of a fixed radius out of the cell, however large that is."""
+GIB = Prior(exponent=1.0, exponent_spread=0.7, most=2.0, spread=0.4)
+"""From that of a program that is there without atoms (0) to matrices (2)."""
 
 FEWEST_FOR_LIMIT = 8
 """Labels that must be known before a time limit is learnt from them."""
 SHORTEST_LIMIT_S = 600.0
 _GENEROSITY = 5.0
 _LONGER = 3.0
+_OF_CLUSTERS = ("feff",)
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """seconds(N) = exp(at_reference) (N / reference_atoms)^exponent, times what scatters by exp(spread).
+    """Time and memory of labels of one oracle with one set of settings.
 
     Attributes:
-        at_reference: log of the seconds of a label of ``reference_atoms``.
-        spread: standard deviation of log seconds; includes what few labels leave open.
-        labels: how many it was learnt from.
+        run: seconds of one run by atoms.
+        memory: GiB by atoms; None where none is known.
+        runs_per_atom: how many runs follow each other, usually; None: one, however many atoms.
     """
 
-    at_reference: float
-    reference_atoms: float
-    exponent: float
-    spread: float
-    labels: int
+    run: PowerLaw
+    memory: PowerLaw | None
+    runs_per_atom: float | None
 
-    def seconds(self, atoms: int) -> float:
+    @property
+    def labels(self) -> int:
+        """How many it was learnt from."""
+        return self.run.count
+
+    def usual_runs(self, atoms: int) -> int:
+        """As labels before had it, for so many atoms."""
+        return 1 if self.runs_per_atom is None else max(1, round(self.runs_per_atom * atoms))
+
+    def seconds(self, atoms: int, runs: int = 1) -> float:
         """The middle of what is to be expected, s."""
-        return exp(self.at_reference + self.exponent * log(atoms / self.reference_atoms))
+        return runs * self.run.middle(atoms)
 
-    def upper_seconds(self, atoms: int) -> float:
-        """What hardly any label exceeds, s: three standard deviations; more, the further it extrapolates."""
-        distance = log(atoms / self.reference_atoms)
-        spread = np.hypot(self.spread, distance * _EXPONENT_SPREAD / np.sqrt(1 + self.labels))
-        return self.seconds(atoms) * exp(_UPPER_SIGMA * float(spread))
+    def upper_seconds(self, atoms: int, runs: int = 1) -> float:
+        """What hardly any label exceeds, s; much more than ``seconds`` far from the sizes that were seen."""
+        return runs * self.run.upper(atoms)
 
-    def limit_s(self, atoms: int, timeouts: int) -> float | None:
+    def gib(self, atoms: int) -> float | None:
+        """Memory that is to be expected, GiB."""
+        return None if self.memory is None else self.memory.middle(atoms)
+
+    def upper_gib(self, atoms: int) -> float | None:
+        """Memory that hardly any label exceeds, GiB."""
+        return None if self.memory is None else self.memory.upper(atoms)
+
+    def limit_s(self, atoms: int, runs: int, timeouts: int) -> float | None:
         """A generous time limit, s, three times as long for each time-out before; None while too few are known."""
         if self.labels < FEWEST_FOR_LIMIT:
             return None
-        return float(max(SHORTEST_LIMIT_S, _GENEROSITY * self.upper_seconds(atoms)) * _LONGER**timeouts)
+        generous = _GENEROSITY * self.upper_seconds(atoms, runs)
+        return float(max(SHORTEST_LIMIT_S, generous) * _LONGER**timeouts)
 
 
-def learn(atoms: npt.ArrayLike, seconds: npt.ArrayLike) -> CostModel | None:
-    """The model of labels of so many atoms (L,) that took so many seconds (L,); None where there is none.
-
-    The exponent starts at `PRIOR_EXPONENT` and is never negative, so a larger cell never costs less.
+def learn(labels: Sequence[FinishedLabel], oracle: str) -> CostModel | None:
+    """The model of these labels, all by the oracle of that name; None where there is none.
 
     Example:
-        >>> model = learn([16, 32, 64] * 10, [1.0, 8.0, 64.0] * 10)
-        >>> round(model.exponent, 1)
-        3.0
+        >>> seen = [FinishedLabel(atoms, 1, 0.01 * atoms**2, None) for atoms in (16, 32, 64)]
+        >>> round(learn(seen, "xtb").seconds(128))
+        164
     """
-    sizes, times = np.asarray(atoms, dtype=float), np.asarray(seconds, dtype=float)
-    known = (sizes > 0) & (times > 0)
-    if not known.any():
+    seen = [one for one in labels if one.atoms > 0 and one.seconds > 0]
+    atoms = [one.atoms for one in seen]
+    prior = SECONDS_OF_A_CLUSTER if oracle in _OF_CLUSTERS else SECONDS
+    run = fit(atoms, [one.seconds / one.runs for one in seen], prior)
+    if run is None:
         return None
-    x, y = np.log(sizes[known]), np.log(times[known])
-    reference = float(np.median(x))
-    x = x - reference
-    middle, exponent, spread = float(np.median(y)), PRIOR_EXPONENT, _PRIOR_SPREAD
-    for _ in range(_ROUNDS):
-        residuals = y - middle - exponent * x
-        spread = _spread(residuals)
-        weights = 1 / np.maximum(1.0, np.abs(residuals) / (_HUBER * spread))
-        stiffness = (spread / _EXPONENT_SPREAD) ** 2
-        mean_x, mean_y = np.average(x, weights=weights), np.average(y, weights=weights)
-        slope = weights @ ((x - mean_x) * (y - mean_y)) + stiffness * PRIOR_EXPONENT
-        exponent = max(0.0, float(slope / (weights @ (x - mean_x) ** 2 + stiffness)))
-        middle = float(mean_y - exponent * mean_x)
-    return CostModel(middle, exp(reference), exponent, spread, len(x))
+    several = any(one.runs > 1 for one in seen)
+    return CostModel(
+        run,
+        fit(atoms, [one.peak_gib or 0.0 for one in seen], GIB),
+        median(one.runs / one.atoms for one in seen) if several else None,
+    )
 
 
-def _spread(residuals: npt.NDArray[np.float64]) -> float:
-    """Standard deviation by the median, which outliers do not reach, and what was assumed before."""
-    count = len(residuals)
-    seen = 1.4826 * float(np.median(np.abs(residuals)))
-    total = _PRIOR_LABELS * _PRIOR_SPREAD**2 + count * seen**2
-    return float(np.sqrt(total / (_PRIOR_LABELS + count)))
+def learnt(session: Session, oracle: str, settings_hash: str) -> CostModel | None:
+    """The model of the labels of these settings in the database, of whatever campaign; None without any."""
+    return learn(finished_labels(session, settings_hash), oracle)

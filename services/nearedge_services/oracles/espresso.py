@@ -12,7 +12,6 @@ the state that it reaches: E(hole, +1) − E(ground) + ε + C, where C is what p
 
 import shutil
 import time
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -29,7 +28,7 @@ from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.broaden import broadened_on
 from nearedge_services.oracles.espresso_run import EspressoRun, Programs
 from nearedge_services.oracles.ladder import numerics
-from nearedge_services.oracles.per_absorber import Finished, Row, chosen_absorbers, each_absorber
+from nearedge_services.oracles.per_absorber import Finished, Row, chosen_absorbers, each_absorber, turns
 from nearedge_services.spectra.grid import EnergyGrid
 
 #: Raise whenever the same settings would give other labels than before.
@@ -138,13 +137,12 @@ class EspressoOracle:
         self.check_elements(atoms.numbers)
         check_geometry(atoms)
         settings, finished = self.settings, Finished(atoms, self._hash_without(numerics(self.name)))
-        absorbing = [symbol in settings.core_hole_pseudopotentials for symbol in atoms.get_chemical_symbols()]
-        absorbers = chosen_absorbers(atoms.numbers, np.array(absorbing), settings.absorbers)
+        absorbers = self._absorbers(atoms.numbers)
         times = files.repeats(atoms, settings.image_distance_a)
-        ground = _once(finished, "ground", lambda: self._ground(atoms))
+        ground = finished.once("ground", lambda: self._ground(atoms))
         reference = ground
         if settings.core_hole == "full" and times != (1, 1, 1):
-            reference = _once(finished, "supercell", lambda: self._ground(atoms.repeat(times)))
+            reference = finished.once("supercell", lambda: self._ground(atoms.repeat(times)))
         rows = each_absorber(
             absorbers,
             lambda one: self._absorber(atoms, one, times, float(reference["energy_ev"])),
@@ -159,7 +157,7 @@ class EspressoOracle:
             forces_ev_per_a=ground["forces"],
             xanes=xanes,
             energies_ev=self.grid.energies.copy(),
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - started + finished.reused_s,
             details={
                 "fermi_ev": float(ground["fermi_ev"]),
                 "stress_ev_per_a3": ground["stress"].tolist(),
@@ -174,6 +172,15 @@ class EspressoOracle:
         )
         finished.clear()
         return check_label(label)
+
+    def runs(self, numbers: npt.ArrayLike) -> int:
+        """The ground state, and absorbers that follow each other. Raises UserError as `label`."""
+        return 1 + turns(self._absorbers(numbers), self.settings.run.workers)
+
+    def _absorbers(self, numbers: npt.ArrayLike) -> list[int]:
+        there = np.asarray(numbers)
+        absorbing = [chemical_symbols[z] in self.settings.core_hole_pseudopotentials for z in there]
+        return chosen_absorbers(there, np.array(absorbing), self.settings.absorbers)
 
     def calculator(self) -> "PwCalculator":
         """ASE calculator of energy, forces and stress by pw.x."""
@@ -242,14 +249,6 @@ class EspressoOracle:
             "xanes": broadened_on(self.grid, curves[0][0] - offset, mean, settings.sigma_ev),
             "onset_ev": np.array(onset if hole else result.fermi_ev),
         }
-
-
-def _once(finished: Finished, name: str, compute: Callable[[], Row]) -> Row:
-    found = finished.load(name)
-    if found is None:
-        found = compute()
-        finished.keep(name, found)
-    return found
 
 
 class PwCalculator(Calculator):

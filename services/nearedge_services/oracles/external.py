@@ -41,6 +41,7 @@ from nearedge_services.oracles.errors import (
     OracleTimeout,
     OutOfMemory,
 )
+from nearedge_services.oracles.memory import program_running
 
 SCRATCH_VARIABLE = "NEAREDGE_SCRATCH"
 """Environment variable with the folder in which scratch folders are made; else the system's temporary one."""
@@ -208,23 +209,23 @@ class Session:
         if seconds is not None and seconds <= 0:
             raise OracleTimeout(f"{program}: no time was left to start it")
         stdout, stderr = self.folder / f"{program}.out", self.folder / f"{program}.err"
-        answer = self._keeper.ask(
-            {
-                "arguments": [str(argument) for argument in command],
-                "environment": {**os.environ, **(environment or {}), _TAG: str(self.folder)},
-                "folder": str(self.folder),
-                "stdin": None if stdin is None else str(stdin),
-                "stdout": str(stdout),
-                "stderr": str(stderr),
-                "seconds": seconds,
-                "memory_bytes": None if memory_gib is None else int(memory_gib * 2**30),
-                "grace_s": limits.grace_s,
-            },
-            allowed.cancelled,
-        )
-        if "failed" in answer:
-            raise MissingData(f"cannot start {command[0]}: {answer['failed']} ({answer['file']})")
-        gib = answer["memory_bytes"] / 2**30
+        request = {
+            "arguments": [str(argument) for argument in command],
+            "environment": {**os.environ, **(environment or {}), _TAG: str(self.folder)},
+            "folder": str(self.folder),
+            "stdin": None if stdin is None else str(stdin),
+            "stdout": str(stdout),
+            "stderr": str(stderr),
+            "seconds": seconds,
+            "memory_bytes": None if memory_gib is None else int(memory_gib * 2**30),
+            "grace_s": limits.grace_s,
+        }
+        with program_running() as took:
+            answer = self._keeper.ask(request, allowed.cancelled)
+            if "failed" in answer:
+                raise MissingData(f"cannot start {command[0]}: {answer['failed']} ({answer['file']})")
+            gib = answer["memory_bytes"] / 2**30
+            took(gib)
         _raise_if_ended(program, answer, seconds, memory_gib)
         return Ran(
             tuple(command), answer["status"], answer["seconds"], answer["cpu_seconds"], gib, stdout, stderr

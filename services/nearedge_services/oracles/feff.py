@@ -30,6 +30,7 @@ from nearedge_services.oracles.per_absorber import (
     RunSettings,
     chosen_absorbers,
     each_absorber,
+    turns,
 )
 from nearedge_services.oracles.xtb import XtbCalculator, XtbOracle
 from nearedge_services.spectra.grid import EnergyGrid
@@ -133,7 +134,7 @@ class FeffOracle:
         started = time.perf_counter()
         self.check_elements(atoms.numbers)
         check_geometry(atoms)
-        absorbers = chosen_absorbers(atoms.numbers, atoms.numbers > 2, self.settings.absorbers)
+        absorbers = self._absorbers(atoms.numbers)
         base = self.energies.label(atoms)
         finished = Finished(atoms, self._hash_without(numerics(self.name)))
         rows = each_absorber(
@@ -147,7 +148,7 @@ class FeffOracle:
             forces_ev_per_a=base.forces_ev_per_a,
             xanes=xanes,
             energies_ev=self.grid.energies.copy(),
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - started + finished.reused_s,
             details={
                 "energy_from": self.settings.energy_from,
                 "energy_settings_hash": self.energies.settings_hash,
@@ -158,6 +159,14 @@ class FeffOracle:
         )
         finished.clear()
         return check_label(label)
+
+    def runs(self, numbers: npt.ArrayLike) -> int:
+        """Absorbers that follow each other. Raises UserError as `label`."""
+        return turns(self._absorbers(numbers), self.settings.run.workers)
+
+    def _absorbers(self, numbers: npt.ArrayLike) -> list[int]:
+        there = np.asarray(numbers)
+        return chosen_absorbers(there, there > 2, self.settings.absorbers)
 
     def calculator(self) -> "EnergyCalculator":
         """ASE calculator of the energy and the forces."""

@@ -27,7 +27,14 @@ from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.errors import NotConverged, OracleCrash
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.ladder import numerics
-from nearedge_services.oracles.per_absorber import Finished, Row, RunSettings, chosen_absorbers, each_absorber
+from nearedge_services.oracles.per_absorber import (
+    Finished,
+    Row,
+    RunSettings,
+    chosen_absorbers,
+    each_absorber,
+    turns,
+)
 from nearedge_services.spectra.grid import EnergyGrid
 
 Array = npt.NDArray[np.float64]
@@ -141,14 +148,10 @@ class GpawOracle:
         started = time.perf_counter()
         self.check_elements(atoms.numbers)
         check_geometry(atoms)
-        possible = gpaw_setups.can_absorb(atoms.numbers)
-        absorbers = chosen_absorbers(atoms.numbers, possible, self.settings.absorbers)
+        absorbers = self._absorbers(atoms.numbers)
         finished = Finished(atoms, self._hash_without(numerics(self.name)))
         hole = self.settings.core_hole != "initial-state"
-        ground = finished.load(_GROUND)
-        if ground is None:
-            ground = self._ground(atoms, [] if hole else absorbers)
-            finished.keep(_GROUND, ground)
+        ground = finished.once(_GROUND, lambda: self._ground(atoms, [] if hole else absorbers))
         xanes, details = np.zeros((len(atoms), self.grid.size)), _details(ground)
         if hole:
             rows = each_absorber(
@@ -164,11 +167,24 @@ class GpawOracle:
             forces_ev_per_a=ground["forces"],
             xanes=xanes,
             energies_ev=self.grid.energies.copy(),
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - started + finished.reused_s,
             details=details,
         )
         finished.clear()
         return check_label(label)
+
+    def runs(self, numbers: npt.ArrayLike) -> int:
+        """The ground state; with a core hole, two runs for each of the absorbers that follow each other besides.
+
+        Raises UserError as `label`.
+        """
+        if self.settings.core_hole == "initial-state":
+            return 1
+        return 1 + 2 * turns(self._absorbers(numbers), self.settings.run.workers)
+
+    def _absorbers(self, numbers: npt.ArrayLike) -> list[int]:
+        there = np.asarray(numbers)
+        return chosen_absorbers(there, gpaw_setups.can_absorb(there), self.settings.absorbers)
 
     def calculator(self) -> "GpawCalculator":
         """ASE calculator of energy, forces and stress."""

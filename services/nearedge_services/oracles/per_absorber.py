@@ -21,6 +21,8 @@ from nearedge_services.oracles.external import Limits
 
 Row = dict[str, npt.NDArray[np.float64]]
 
+_SECONDS = "seconds"
+
 KEPT_DAYS = 30
 """A label that nobody went on with for so long is given up, and what was finished of it removed."""
 
@@ -58,6 +60,8 @@ class Finished:
         root = root or Path(os.environ.get(WORK_VARIABLE) or default)
         identity = structure_hash(atoms.numbers, atoms.positions, atoms.cell.array)
         self.folder = root / f"{identity[:32]}-{settings_hash[:32]}"
+        self.reused_s = 0.0
+        """What the parts took that an earlier try did and this one took over, s."""
 
     def load(self, name: int | str) -> Row | None:
         """What was kept of an absorber, or under another name; None where nothing was."""
@@ -66,6 +70,22 @@ class Finished:
             return None
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
+
+    def once(self, name: int | str, compute: Callable[[], Row]) -> Row:
+        """What was kept under the name, or else what ``compute`` gives, which is kept."""
+        row = self.load(name)
+        if row is None:
+            return self.compute(name, compute)
+        self.reused_s += _seconds(row)
+        return row
+
+    def compute(self, name: int | str, compute: Callable[[], Row]) -> Row:
+        """What ``compute`` gives, which is kept with the time it took."""
+        started = time.perf_counter()
+        row = compute()
+        row = {**row, _SECONDS: np.array(time.perf_counter() - started)}
+        self.keep(name, row)
+        return row
 
     def keep(self, name: int | str, row: Row) -> None:
         """Keep the arrays; the file appears whole or not at all."""
@@ -98,11 +118,10 @@ def each_absorber(
     The first error is raised, after those that were running have ended and been kept; the others are not begun.
     """
     rows = {one: row for one in absorbers if (row := finished.load(one)) is not None}
+    finished.reused_s += sum(_seconds(row) for row in rows.values()) / workers
 
     def work(absorber: int) -> Row:
-        row = compute(absorber)
-        finished.keep(absorber, row)
-        return row
+        return finished.compute(absorber, lambda: compute(absorber))
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         # each thread gets the caller's limits (`external.allowance`), which are context variables
@@ -117,6 +136,16 @@ def each_absorber(
         failed.result()
     rows.update({one: future.result() for future, one in running.items()})
     return rows
+
+
+def _seconds(row: Row) -> float:
+    """What a kept part took, s; nothing where it was kept by a version that did not say."""
+    return float(row.get(_SECONDS, 0.0))
+
+
+def turns(absorbers: Sequence[int], workers: int) -> int:
+    """Absorbers that follow each other where ``workers`` are calculated at a time."""
+    return -(-len(absorbers) // workers)
 
 
 def chosen_absorbers(

@@ -111,6 +111,10 @@ class XtbOracle:
         """
         return self.calculator().label(atoms)
 
+    def runs(self, numbers: npt.ArrayLike) -> int:
+        """One; with a core hole, one for each atom besides."""
+        return 1 if self.settings.core_hole == "initial-state" else 1 + np.size(numbers)
+
     def calculator(self) -> "XtbCalculator":
         """ASE calculator that starts each self-consistent run from the one before."""
         return XtbCalculator(self)

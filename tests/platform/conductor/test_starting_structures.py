@@ -6,7 +6,7 @@ from tests.platform.conductor.fake_world import carbon
 from tests.platform.conductor.sessions import count, roles, run
 
 from nearedge.conductor.context import CampaignFailedError
-from nearedge_db.schema import CampaignStructure, Event
+from nearedge_db.schema import CampaignStructure, Event, Structure, TaskRow
 from nearedge_db.states import LabelRole, StructureOrigin, TaskKind
 
 
@@ -57,3 +57,16 @@ def test_own_starting_structures_are_labelled_and_groups_stay_together(world):
     assert len(sides) == 4
     assert all(len(side) == 1 for side in sides.values())
     assert sum(True in side for side in sides.values()) >= 1
+
+
+def test_the_largest_of_own_starting_structures_are_labelled_first(world):
+    """They take longest, and none of them is to begin when all others are done."""
+    starting = [carbon(seed).repeat((1 + seed % 3, 1, 1)) for seed in range(7)]
+    conductor, _ = run(world, starting=starting)
+    order = [work.args[0] for work in conductor.pools["labeler"].given[:7]]
+    with world.database.session() as session:
+        sizes = [
+            session.get_one(Structure, session.get_one(TaskRow, number).structure_id).n_atoms
+            for number in order
+        ]
+    assert sizes == [24, 24, 16, 16, 8, 8, 8]

@@ -37,6 +37,16 @@ def test_first_in_first_out(clock):
     assert (queue.unfinished, queue.under_way) == (2, 2)
 
 
+def test_the_longest_goes_first(clock):
+    queue = TaskQueue()
+    for number, expected in ((1, 2.0), (2, 9.0), (3, 2.0), (4, 5.0)):
+        queue.add(number, expected)
+    first = queue.offer()
+    assert first.tag == 2
+    queue.accept(answer(first, TaskState.RETRY))
+    assert [queue.offer().tag for _ in range(4)] == [2, 4, 1, 3]
+
+
 @pytest.mark.parametrize("state", [TaskState.DONE, TaskState.QUARANTINED, TaskState.CANCELLED])
 def test_a_finished_task_is_reported(clock, state):
     queue = queue_of(5)

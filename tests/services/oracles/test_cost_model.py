@@ -1,69 +1,62 @@
-"""The cost of labels: a known law is found again, few labels say little, larger cells never cost less."""
+"""The cost of labels: of sizes that were seen, of others, and of oracles with a run for each absorber."""
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from nearedge_services.oracles.cost_model import (
-    FEWEST_FOR_LIMIT,
-    PRIOR_EXPONENT,
-    SHORTEST_LIMIT_S,
-    learn,
-)
+from nearedge_db.attempts import FinishedLabel
+from nearedge_services.oracles.cost_model import FEWEST_FOR_LIMIT, SHORTEST_LIMIT_S, learn
 
 
-def labels(exponent, count, scatter=0.1, seed=0):
-    """Sizes and times of ``count`` labels that obey 0.01 s N^exponent up to a scatter."""
-    generator = np.random.default_rng(seed)
-    atoms = generator.choice([16, 32, 64, 128], count)
-    return atoms, 0.01 * atoms**exponent * np.exp(scatter * generator.standard_normal(count))
+def labels(count, *, atoms=16, runs=1, seconds=10.0, gib=1.0):
+    """So many labels alike."""
+    return [FinishedLabel(atoms, runs, seconds, gib)] * count
 
 
-@pytest.mark.parametrize("exponent", [1.0, 2.2, 3.0])
-def test_a_power_law_is_found_again(exponent):
-    model = learn(*labels(exponent, 200))
-    assert model.exponent == pytest.approx(exponent, abs=0.1)
-    assert model.seconds(256) == pytest.approx(0.01 * 256**exponent, rel=0.2)
-    assert model.upper_seconds(64) < 3 * model.seconds(64)
-
-
-def test_labels_on_a_busy_machine_hardly_move_it():
-    atoms, seconds = labels(2.0, 100)
-    slow = seconds.copy()
-    slow[:10] *= 100
-    assert learn(atoms, slow).seconds(64) == pytest.approx(learn(atoms, seconds).seconds(64), rel=0.2)
-
-
-def test_one_label_says_how_long_that_size_takes_and_the_prior_the_rest():
-    model = learn([32], [8.0])
+def test_one_label_says_what_its_size_costs_and_the_prior_the_rest():
+    model = learn(labels(1, atoms=32, seconds=8.0), "xtb")
     assert model.seconds(32) == pytest.approx(8.0)
-    assert model.exponent == pytest.approx(PRIOR_EXPONENT)
+    assert model.seconds(64) == pytest.approx(32.0)
+    assert model.gib(32) == pytest.approx(1.0)
+    assert 1.0 < model.gib(64) <= 4.0
     assert model.upper_seconds(32) > 3 * 8.0
-    assert model.limit_s(32, 0) is None
+    assert model.upper_gib(32) > 1.5
+    assert model.limit_s(32, 1, 0) is None
 
 
 def test_without_labels_there_is_no_model():
-    assert learn([], []) is None
-    assert learn([8], [0.0]) is None
+    assert learn([], "xtb") is None
+    assert learn(labels(1, seconds=0.0), "xtb") is None
 
 
-@settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(1, 500), st.floats(1e-3, 1e5)), min_size=1, max_size=30),
-    st.integers(1, 1000),
-    st.integers(1, 1000),
-)
-def test_a_larger_cell_never_costs_less(seen, first, second):
-    model = learn(*zip(*seen, strict=True))
-    small, large = sorted((first, second))
-    assert model.seconds(small) <= model.seconds(large) * (1 + 1e-9)
-    assert model.seconds(small) <= model.upper_seconds(small)
+def test_memory_is_left_out_where_none_was_measured():
+    model = learn(labels(3, gib=None), "xtb")
+    assert model.gib(16) is None
+    assert model.upper_gib(16) is None
 
 
-def test_limits_are_generous_and_longer_after_each_timeout():
-    model = learn(*labels(2.0, FEWEST_FOR_LIMIT))
-    assert model.limit_s(16, 0) == SHORTEST_LIMIT_S
-    large = model.limit_s(4096, 0)
-    assert large > 5 * model.seconds(4096)
-    assert model.limit_s(4096, 2) == pytest.approx(9 * large)
+def test_the_limit_of_a_cell_larger_than_all_before_is_not_too_short():
+    """However many labels of one size there are, they do not say how the time grows: the worst is allowed for."""
+    model = learn(labels(500), "gpaw")
+    assert model.limit_s(128, 1, 0) > 5 * 10.0 * (128 / 16) ** 3
+    assert model.limit_s(16, 1, 0) == SHORTEST_LIMIT_S
+
+
+def test_limits_are_longer_after_each_timeout():
+    model = learn(labels(FEWEST_FOR_LIMIT, seconds=3600.0), "gpaw")
+    first = model.limit_s(16, 1, 0)
+    assert first > 5 * 3600
+    assert model.limit_s(16, 1, 2) == pytest.approx(9 * first)
+
+
+def test_a_run_for_each_absorber_counts_by_absorbers():
+    seen = labels(20, atoms=32, runs=32, seconds=320.0) + labels(20, atoms=64, runs=64, seconds=640.0)
+    model = learn(seen, "feff")
+    assert model.run.exponent == pytest.approx(0.0, abs=0.1)
+    assert model.seconds(64, 8) == pytest.approx(80.0, rel=0.1)
+    assert model.usual_runs(128) == 128
+    assert learn(labels(3), "gpaw").usual_runs(128) == 1
+
+
+def test_clusters_are_as_large_in_a_larger_cell():
+    seen = labels(1, runs=16)
+    assert learn(seen, "feff").seconds(32, 32) == pytest.approx(20.0)
+    assert learn(seen, "espresso").seconds(32, 32) == pytest.approx(80.0)

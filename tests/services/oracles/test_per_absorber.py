@@ -10,7 +10,7 @@ from ase.build import bulk
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles.errors import OracleCrash
-from nearedge_services.oracles.per_absorber import KEPT_DAYS, Finished, chosen_absorbers, each_absorber
+from nearedge_services.oracles.per_absorber import KEPT_DAYS, Finished, chosen_absorbers, each_absorber, turns
 
 
 @pytest.fixture
@@ -41,6 +41,30 @@ def test_an_absorber_that_failed_is_done_again_and_no_other(finished):
     assert {one: row["xanes"][0] for one, row in rows.items()} == {0: 0.0, 1: 1.0, 2: 2.0, 3: 3.0}
     finished.clear()
     assert not finished.folder.exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_try_that_goes_on_knows_what_was_spent_before(tmp_path, workers):
+    def slow(absorber):
+        time.sleep(0.1)
+        if absorber == 2:
+            raise OracleCrash("killed")
+        return row_of(absorber)
+
+    atoms = bulk("C", "diamond", 3.567)
+    first = Finished(atoms, "ab" * 32, tmp_path)
+    first.once("ground", lambda: slow(0))
+    with pytest.raises(OracleCrash):
+        each_absorber([0, 1, 2], slow, first, workers=1)
+    assert first.reused_s == 0
+    second = Finished(atoms, "ab" * 32, tmp_path)
+    second.once("ground", lambda: pytest.fail("it is there"))
+    each_absorber([0, 1, 2], row_of, second, workers=workers)
+    assert second.reused_s == pytest.approx(0.1 + 0.2 / workers, abs=0.05)
+
+
+def test_absorbers_that_follow_each_other():
+    assert [turns(range(count), 4) for count in (0, 1, 4, 5, 9)] == [0, 1, 1, 2, 3]
 
 
 def test_what_is_kept_belongs_to_structure_and_settings(tmp_path, finished):
