@@ -13,7 +13,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 from . import migrate
 from .engine import make_engine, parse_url, sqlite_file
 from .errors import UserError
+from .joint import Joint
 from .outages import patiently
 from .types import utc_now
 
@@ -58,6 +59,7 @@ class Database:
         self.engine: Engine = make_engine(parse_url(url))
         self._writing = self.engine.execution_options(nearedge_write=True)
         self._writing_unsynced = self.engine.execution_options(nearedge_write=True, nearedge_unsynced=True)
+        self._joint = Joint()
 
     @classmethod
     def open(cls, url: str, create: bool = True) -> "Database":
@@ -123,8 +125,13 @@ class Database:
     def session(self) -> Iterator[Session]:
         """A read transaction; rows stay readable after it ends, and writing through it is refused.
 
-        It begins when the server is there: one that is away is waited for.
+        It begins when the server is there: one that is away is waited for. Inside of :meth:`joined` it sees what
+        has been written there.
         """
+        if self._joint.has_begun:
+            with self._joint.part(lambda: self._own(self._writing_unsynced)) as session:
+                yield session
+            return
         with ReadSession(self.engine, expire_on_commit=False) as session:
             patiently(session.connection)
             yield session
@@ -139,11 +146,30 @@ class Database:
         On SQLite it takes the write lock at once (``BEGIN IMMEDIATE``), waiting up to 30 s and then retrying,
         so nothing inside it can fail with "database is locked". A server that is away is waited for.
         """
-        engine = self._writing if synced else self._writing_unsynced
+        if synced:
+            self._joint.commit()
+        if synced or not self._joint.is_open:
+            with self._own(self._writing if synced else self._writing_unsynced) as session:
+                yield session
+        else:
+            with self._joint.part(lambda: self._own(self._writing_unsynced)) as session:
+                yield session
+
+    @contextmanager
+    def _own(self, engine: Engine) -> Iterator[Session]:
         with Session(engine, expire_on_commit=False) as session:
             patiently(lambda: retry_on_conflict(session.connection))
             yield session
             session.commit()
+
+    def joined(self) -> AbstractContextManager[None]:
+        """A block in which all unsynced transactions of this thread are one, which commits when the block ends.
+
+        A synced one inside commits what came before it and stays apart. Nobody else sees what is written, and on
+        SQLite nobody else can write, before the end: it is for a burst of short transactions, not for waiting.
+        What one of them raises undoes all since the last commit.
+        """
+        return self._joint.gathering()
 
     def run(self, work: Callable[[Session], _Result], synced: bool = True) -> _Result:
         """Run ``work(session)`` in a write transaction, again from the start after a broken deadlock or connection.
@@ -155,6 +181,8 @@ class Database:
             with self.begin(synced) as session:
                 return work(session)
 
+        if self._joint.is_open and not synced:
+            return attempt()  # what came before it cannot be done again here
         # SQLite has one writer, who waited for the lock in begin(): a second round could only wait again.
         return attempt() if self.is_sqlite else patiently(lambda: retry_on_conflict(attempt))
 

@@ -74,6 +74,8 @@ def _begin_sqlite(connection: Connection) -> None:
     options = connection.get_execution_options()
     writing = options.get("nearedge_write", False)
     if writing:
-        unsynced = options.get("nearedge_unsynced", False)
-        connection.exec_driver_sql(f"PRAGMA synchronous = {'NORMAL' if unsynced else 'FULL'}")
+        wanted = "NORMAL" if options.get("nearedge_unsynced", False) else "FULL"
+        if connection.info.get("synchronous", "FULL") != wanted:
+            connection.exec_driver_sql(f"PRAGMA synchronous = {wanted}")
+            connection.info["synchronous"] = wanted
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

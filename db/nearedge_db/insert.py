@@ -55,6 +55,26 @@ def insert_missing(
         session.execute(new_rows(dialect_of(session), table, tuple(key)), rows)
 
 
+def insert_returning(
+    session: Session,
+    table: type[Base],
+    key: tuple[str, ...],
+    columns: tuple[str, ...],
+    rows: list[dict[str, Any]],
+) -> list[Any]:
+    """:func:`insert_missing`; returns these ``columns`` of the rows that were inserted, in any order."""
+    if not rows:
+        return []
+    return list(session.execute(_new_rows_returning(dialect_of(session), table, key, columns), rows).all())
+
+
+@cache
+def _new_rows_returning(
+    dialect: str, table: type[Base], key: tuple[str, ...], columns: tuple[str, ...]
+) -> Any:
+    return new_rows(dialect, table, key).returning(*(table.__table__.c[name] for name in columns))
+
+
 def dialect_of(session: Session) -> str:
     """``sqlite`` or ``postgresql``."""
     return session.get_bind().dialect.name

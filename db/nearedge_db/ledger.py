@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
@@ -66,6 +66,14 @@ def _detached(row: TaskRow) -> Task:
     return Task(payload=dict(row.payload_json), **{name: getattr(row, name) for name in _PLAIN_FIELDS})
 
 
+class Standing(NamedTuple):
+    """A task as it is when it is entered."""
+
+    id: int
+    state: TaskState
+    last_error: str | None
+
+
 def enter(
     session: Session,
     kind: str,
@@ -73,7 +81,7 @@ def enter(
     payload: dict[str, Any],
     campaign_id: int | None,
     **values: Any,
-) -> TaskRow:
+) -> Standing:
     """What :meth:`Ledger.submit` does, inside the caller's transaction; ``values`` are further columns."""
     values = {
         "kind": TaskKind(kind).value,
@@ -84,10 +92,10 @@ def enter(
     }
     number = session.execute(_enter_statement(dialect_of(session)), values).scalar()
     if number is not None:
-        return session.get_one(TaskRow, number)
+        return Standing(number, TaskState.PENDING, None)
     row = session.scalars(select(TaskRow).where(TaskRow.identity == identity)).one()
     _adopt(session, row, campaign_id)
-    return row
+    return Standing(row.id, row.state, row.last_error)
 
 
 @cache
@@ -125,9 +133,12 @@ class Ledger:
             "structure_id": structure_id,
             "settings_hash": settings_hash,
         }
-        return self.database.run(
-            lambda session: _detached(enter(session, kind, identity, payload, campaign_id, **values))
-        )
+
+        def work(session: Session) -> Task:
+            entered = enter(session, kind, identity, payload, campaign_id, **values)
+            return _detached(session.get_one(TaskRow, entered.id))
+
+        return self.database.run(work)
 
     def lease(
         self,

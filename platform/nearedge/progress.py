@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,12 +11,14 @@ from rich.table import Table
 
 from nearedge.config import CampaignConfig
 from nearedge_db.states import LabelRole
-from nearedge_db.store import label_uses, pool_totals
+from nearedge_db.store import PoolTotals, label_uses, pool_totals
 
 if TYPE_CHECKING:
     from nearedge.conductor.conductor import Conductor
 
 REFRESH_S = 0.5
+READ_EVERY_S = 3.0
+"""How often the database is asked on a terminal; what pools have used is written as often."""
 PLAIN_EVERY_S = 15.0
 
 
@@ -29,6 +32,7 @@ class Display:
             Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         )
         self._last = 0.0
+        self._stored: _Stored | None = None
 
     def __enter__(self) -> "Display":
         if self._live is not None:
@@ -45,7 +49,9 @@ class Display:
         if time.monotonic() - self._last < period:
             return
         self._last = time.monotonic()
-        facts = _facts(conductor)
+        if self._stored is None or self._last - self._stored.read_at >= READ_EVERY_S:
+            self._stored = _read(conductor, self._last)
+        facts = _facts(conductor, self._stored)
         if self._live is None:
             # one line each in a log, however long
             self.console.print(_line(facts), markup=False, highlight=False, soft_wrap=True)
@@ -53,10 +59,18 @@ class Display:
             self._live.update(_table(self.config.name, facts), refresh=True)
 
 
-def _facts(conductor: "Conductor") -> dict[str, Any]:
-    """Everything shown, read from the stages and the database."""
-    context, labelling, stop = conductor.context, conductor.labelling, conductor.context.config.stop
-    checks = {"second oracle": conductor.confirming.progress} if context.confirming is not None else {}
+@dataclass(frozen=True)
+class _Stored:
+    """What the database says: distances (1/eV) by role, starting structures with a label, and what pools have used."""
+
+    read_at: float
+    distances: dict[LabelRole, list[float]]
+    starting: int
+    totals: dict[str, PoolTotals]
+
+
+def _read(conductor: "Conductor", now: float) -> _Stored:
+    context = conductor.context
     with context.database.session() as session:
         uses = label_uses(session, context.campaign_id)
         totals = pool_totals(session, context.campaign_id)
@@ -64,11 +78,19 @@ def _facts(conductor: "Conductor") -> dict[str, Any]:
         role: [u.spectral_distance for u in uses if u.role is role and u.spectral_distance is not None]
         for role in LabelRole
     }
+    return _Stored(now, by_role, sum(use.role is LabelRole.SEED for use in uses), totals)
+
+
+def _facts(conductor: "Conductor", stored: _Stored) -> dict[str, Any]:
+    """Everything shown."""
+    context, labelling, stop = conductor.context, conductor.labelling, conductor.context.config.stop
+    checks = {"second oracle": conductor.confirming.progress} if context.confirming is not None else {}
+    by_role, totals = stored.distances, stored.totals
     return {
         "time": time.strftime("%H:%M:%S", time.gmtime(conductor.seconds)),
         "labels": {
             "starting structures": (
-                sum(u.role is LabelRole.SEED for u in uses),
+                stored.starting,
                 conductor.seeding.count,
             ),
             "unguided": (labelling.baseline_labels, stop.baseline),

@@ -1,17 +1,15 @@
-"""What the sampler knows of the past trials: the best, the latest, and those under way.
+"""What is known of the past trials: the best, the latest, and those under way.
 
-A sampler reads all trials it knows whenever it is asked. With thousands of them that takes longer than the batch is
-worth, and they would fill the driver's memory. TPE compares the best tenth, 25 at most, with the others; of the
-others the latest tell as much as all.
+All of them are read for every suggestion. With thousands that takes longer than the batch is worth, and they would
+fill the driver's memory. TPE compares the best tenth, 25 at most, with the others; of the others the latest tell as
+much as all.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import optuna
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState, create_trial
+import numpy as np
+
+from nearedge.tpe import Trials
 
 MOST = 320
 """Trials known before the others are forgotten."""
@@ -20,69 +18,57 @@ BEST, LATEST = 50, 150
 
 
 class Recollection:
-    """A study in memory. Trials have the numbers of the study in the database outside, and others inside."""
+    """Trials in the order in which they became known, under the numbers that they have in the database."""
 
-    def __init__(self, sampler: BaseSampler, past: Sequence[FrozenTrial] = ()) -> None:
-        self._sampler = sampler
-        running = {trial.number: trial.number for trial in past if trial.state is TrialState.RUNNING}
-        self._begin(past if len(past) <= MOST else _kept(past), running)
+    def __init__(self, names: Sequence[str]) -> None:
+        """``names`` are those of the parameters."""
+        self._names = list(names)
+        self._numbers: list[int] = []
+        self._rows = np.empty((0, 1 + len(names)))
+        """Value and parameters; NaN where there is none."""
 
     def __len__(self) -> int:
-        """Trials in memory."""
-        return self._size
+        return len(self._numbers)
 
-    def ask(
-        self, distributions: dict[str, BaseDistribution], attributes: Mapping[str, Any], number: int
-    ) -> FrozenTrial:
-        """The sampler's next trial, which runs under this number outside."""
-        self._make_room()
-        trial = self._study.ask(distributions)
-        self._inside[number] = trial.number
-        frozen = create_trial(
-            state=TrialState.RUNNING,
-            params=trial.params,
-            distributions=distributions,
-            user_attrs=dict(attributes),
-        )
-        frozen.number, frozen.datetime_start = number, trial.datetime_start
-        return frozen
+    @property
+    def trials(self) -> Trials:
+        """Those in memory."""
+        rows = self._rows[: len(self)]
+        columns = {name: rows[:, 1 + place] for place, name in enumerate(self._names)}
+        return Trials(rows[:, 0], columns)
 
-    def add(self, trial: FrozenTrial) -> None:
-        """Learn of a finished trial."""
-        self._make_room()
-        self._study.add_trial(trial)
+    def add(self, number: int, parameters: Mapping[str, float], value: float | None = None) -> None:
+        """Learn of a trial with its value, or of one that runs."""
+        if len(self) >= MOST:
+            self._keep(_kept(self._rows[: len(self), 0]))
+        if len(self) == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty((MOST, self._rows.shape[1]))])
+        given = (np.nan if value is None else value, *(parameters.get(name, np.nan) for name in self._names))
+        self._rows[len(self)] = given
+        self._numbers.append(number)
 
-    def finish(self, number: int, state: TrialState, value: float | None) -> None:
-        """End a trial that runs; others are left alone."""
-        inside = self._inside.pop(number, None)
-        if inside is not None:
-            self._study.tell(inside, value, state)
+    def finish(self, number: int, value: float | None) -> None:
+        """End a trial that runs; others are left alone. One that came to nothing (None) is forgotten."""
+        if number not in self.open_numbers():
+            return
+        place = self._numbers.index(number)
+        if value is None:
+            self._keep([other for other in range(len(self)) if other != place])
+        else:
+            self._rows[place, 0] = value
 
     def open_numbers(self) -> set[int]:
-        """Numbers outside of the trials that run."""
-        return set(self._inside)
+        """Numbers of the trials that run."""
+        return {self._numbers[place] for place in np.flatnonzero(np.isnan(self._rows[: len(self), 0]))}
 
-    def _make_room(self) -> None:
-        if self._size >= MOST:
-            outside = {inside: number for number, inside in self._inside.items()}
-            self._begin(_kept(self._study.get_trials(deepcopy=False)), outside)
-        self._size += 1
-
-    def _begin(self, trials: Sequence[FrozenTrial], running: Mapping[int, int]) -> None:
-        """A new study with these trials; ``running``: their present number -> the one outside."""
-        self._study = optuna.create_study(sampler=self._sampler, direction="minimize")
-        self._inside: dict[int, int] = {}
-        for place, trial in enumerate(trials):
-            self._study.add_trial(trial)
-            if trial.number in running:
-                self._inside[running[trial.number]] = place
-        self._size = len(trials)
+    def _keep(self, places: Sequence[int]) -> None:
+        self._rows[: len(places)] = self._rows[list(places)]
+        self._numbers = [self._numbers[place] for place in places]
 
 
-def _kept(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best, the latest and the running ones, in their order."""
-    finished = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    best = sorted(finished, key=lambda trial: trial.value or 0.0)[:BEST]
-    running = [trial for trial in trials if trial.state is TrialState.RUNNING]
-    kept = {trial.number for trial in (*best, *finished[-LATEST:], *running)}
-    return [trial for trial in trials if trial.number in kept]
+def _kept(values: np.ndarray) -> list[int]:
+    """Places of the best, the latest and the running ones (NaN) of values (T,), in their order."""
+    runs = np.isnan(values)
+    valued = np.flatnonzero(~runs)
+    best = valued[np.argsort(values[valued], kind="stable")[:BEST]]
+    return sorted({*best.tolist(), *valued[-LATEST:].tolist(), *np.flatnonzero(runs).tolist()})

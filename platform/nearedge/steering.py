@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from nearedge.chance import seed_for
 from nearedge.config import CampaignConfig
 from nearedge.recollection import Recollection
+from nearedge.tpe import Suggestions
 from nearedge.trials import TrialBook
 from nearedge_db.database import Database
 from nearedge_db.outages import patiently
@@ -61,17 +60,17 @@ class Steering:
             "guidance_scale": config.generation.guidance_scale,
             "spectral_weight_ev": config.generation.spectral_weight_ev,
         }
-        self.distributions: dict[str, BaseDistribution] = {
-            name: FloatDistribution(low, high) for name, (low, high) in self.ranges.items()
-        }
         self._name, self._database = config.name, Database(url)
         study = self.study
         past = _patiently(lambda: study.get_trials(deepcopy=False))
         with self._database.session() as session:
-            self._book = TrialBook(session, config.name)
+            self._book = TrialBook(session, config.name, self.ranges)
         # Told how far the study is, so that a continued campaign does not draw the same numbers again.
-        seed = seed_for(config.seed, "steering", len(past))
-        self._known = Recollection(TPESampler(seed=seed, n_startup_trials=8, constant_liar=True), past)
+        self._suggestions = Suggestions(self.ranges, seed_for(config.seed, "steering", len(past)))
+        self._known = Recollection(list(self.ranges))
+        for trial in past:
+            if trial.state is not TrialState.FAIL:
+                self._known.add(trial.number, trial.params, trial.value)
         self._measured = {hash(t.user_attrs["key"]) for t in past if "key" in t.user_attrs}
         """Eight bytes for each label, not the whole key."""
 
@@ -89,10 +88,11 @@ class Steering:
 
     def ask(self, session: Session | None = None) -> Settings:
         """The next settings to try."""
-        trial = self._known.ask(self.distributions, {"source": PREDICTED}, self._book.next_number)
+        parameters = self._suggestions.next(self._known.trials)
         with self._writing(session) as opened:
-            self._book.add(opened, trial)
-        return Settings(trial.number, **trial.params)
+            number = self._book.add(opened, parameters, {"source": PREDICTED})
+        self._known.add(number, parameters)
+        return Settings(number, **parameters)
 
     def tell(self, trial_number: int, distance: float, session: Session | None = None) -> None:
         """Close an asked trial with the mean predicted distance (1/eV) of its batch; a closed one stays as it is.
@@ -100,13 +100,13 @@ class Steering:
         One that is not finite is no value: the trial is given up.
         """
         if math.isfinite(distance):
-            self._finish(trial_number, TrialState.COMPLETE, distance, session)
+            self._finish(trial_number, distance, session)
         else:
             self.give_up(trial_number, session)
 
     def give_up(self, trial_number: int, session: Session | None = None) -> None:
         """Close an asked trial whose batch came to nothing."""
-        self._finish(trial_number, TrialState.FAIL, None, session)
+        self._finish(trial_number, None, session)
 
     def give_up_orphans(self, known: set[int]) -> None:
         """Close the open trials that are not among ``known``: nobody is going to use them any more."""
@@ -130,24 +130,16 @@ class Steering:
         )
         if not inside or hash(key) in self._measured:
             return inside
-        trial = create_trial(
-            params=parameters,
-            distributions={name: self.distributions[name] for name in parameters},
-            value=distance,
-            user_attrs={"source": source, "key": key},
-        )
         with self._writing(session) as opened:
-            self._book.add(opened, trial)
-        self._known.add(trial)
+            number = self._book.add(opened, parameters, {"source": source, "key": key}, distance)
+        self._known.add(number, parameters, distance)
         self._measured.add(hash(key))
         return True
 
-    def _finish(
-        self, trial_number: int, state: TrialState, value: float | None, session: Session | None
-    ) -> None:
+    def _finish(self, trial_number: int, value: float | None, session: Session | None) -> None:
         with self._writing(session) as opened:
-            self._book.finish(opened, trial_number, state, value)
-        self._known.finish(trial_number, state, value)
+            self._book.finish(opened, trial_number, value)
+        self._known.finish(trial_number, value)
 
     @contextmanager
     def _writing(self, session: Session | None) -> Iterator[Session]:

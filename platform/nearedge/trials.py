@@ -6,10 +6,11 @@ at all. The rows are Optuna's own: ``optuna.load_study`` reads them, which a tes
 """
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from optuna.distributions import distribution_to_json
+from optuna.distributions import FloatDistribution, distribution_to_json
 from optuna.storages._rdb.models import (  # Optuna has no public description of its tables
     StudyModel,
     TrialModel,
@@ -17,7 +18,7 @@ from optuna.storages._rdb.models import (  # Optuna has no public description of
     TrialUserAttributeModel,
     TrialValueModel,
 )
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
@@ -30,80 +31,78 @@ _VALUES: Any = TrialValueModel.__table__
 # made once: making a statement takes as long as executing it
 _ADD = insert(_TRIALS).returning(_TRIALS.c.trial_id)
 _ADD_PARAMETERS, _ADD_ATTRIBUTES, _ADD_VALUES = insert(_PARAMETERS), insert(_ATTRIBUTES), insert(_VALUES)
-_RUNNING = select(_TRIALS.c.trial_id).where(
-    _TRIALS.c.study_id == bindparam("study"),
-    _TRIALS.c.number == bindparam("number"),
-    _TRIALS.c.state == TrialState.RUNNING,
-)
 _FINISH = (
     update(_TRIALS)
-    .where(_TRIALS.c.trial_id == bindparam("trial"))
+    .where(
+        _TRIALS.c.study_id == bindparam("study"),
+        _TRIALS.c.number == bindparam("which"),
+        _TRIALS.c.state == TrialState.RUNNING,
+    )
     .values(
         state=bindparam("new_state", type_=_TRIALS.c.state.type),
         datetime_complete=bindparam("now", type_=_TRIALS.c.datetime_complete.type),
     )
+    .returning(_TRIALS.c.trial_id)
 )
 
 
 class TrialBook:
     """The rows of one study. It must be there, and nobody else may be adding trials to it."""
 
-    def __init__(self, session: Session, study_name: str) -> None:
+    def __init__(self, session: Session, study_name: str, ranges: Mapping[str, tuple[float, float]]) -> None:
         self.study_id = session.scalar(select(_STUDIES.c.study_id).where(_STUDIES.c.study_name == study_name))
         query = select(func.count()).where(_TRIALS.c.study_id == self.study_id)
         self.next_number: int = session.scalar(query) or 0
+        self._ranges = {name: distribution_to_json(FloatDistribution(*ends)) for name, ends in ranges.items()}
 
-    def add(self, session: Session, trial: FrozenTrial) -> int:
+    def add(
+        self,
+        session: Session,
+        parameters: Mapping[str, float],
+        attributes: Mapping[str, Any],
+        value: float | None = None,
+    ) -> int:
         """Enter a trial that runs, or one with its value; returns its number."""
-        number = self.next_number
+        number, now = self.next_number, datetime.now()
         row = {
             "number": number,
             "study_id": self.study_id,
-            "state": trial.state,
-            "datetime_start": trial.datetime_start,
-            "datetime_complete": trial.datetime_complete,
+            "state": TrialState.RUNNING if value is None else TrialState.COMPLETE,
+            "datetime_start": now,
+            "datetime_complete": None if value is None else now,
         }
         trial_id = session.execute(_ADD, row).scalar_one()
-        _insert(session, _ADD_PARAMETERS, [{"trial_id": trial_id, **p} for p in _parameters(trial)])
-        attributes = [_attribute(trial_id, key, value) for key, value in trial.user_attrs.items()]
-        _insert(session, _ADD_ATTRIBUTES, attributes)
-        if trial.value is not None:
-            _insert(session, _ADD_VALUES, [_value(trial_id, trial.value)])
+        session.execute(_ADD_PARAMETERS, [self._parameter(trial_id, *one) for one in parameters.items()])
+        session.execute(_ADD_ATTRIBUTES, [_attribute(trial_id, *one) for one in attributes.items()])
+        if value is not None:
+            session.execute(_ADD_VALUES, [_value(trial_id, value)])
         self.next_number += 1
         return number
 
-    def finish(self, session: Session, number: int, state: TrialState, value: float | None) -> bool:
-        """End a trial that runs; False, with nothing changed, where it has ended before."""
-        trial_id = session.execute(_RUNNING, {"study": self.study_id, "number": number}).scalar()
+    def finish(self, session: Session, number: int, value: float | None) -> bool:
+        """End a trial that runs, as failed without a value; False, with nothing changed, where it has ended before."""
+        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        which = {"study": self.study_id, "which": number}
+        trial_id = session.execute(_FINISH, {**which, "new_state": state, "now": datetime.now()}).scalar()
         if trial_id is None:
             return False
-        now = datetime.now()
-        session.execute(_FINISH, {"trial": trial_id, "new_state": state, "now": now})
         if value is not None:
-            _insert(session, _ADD_VALUES, [_value(trial_id, value)])
+            session.execute(_ADD_VALUES, [_value(trial_id, value)])
         return True
 
-
-def _insert(session: Session, statement: Any, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        session.execute(statement, rows)
-
-
-def _parameters(trial: FrozenTrial) -> list[dict[str, Any]]:
-    return [
-        {
+    def _parameter(self, trial_id: int, name: str, value: float) -> dict[str, Any]:
+        return {
+            "trial_id": trial_id,
             "param_name": name,
-            "param_value": trial.distributions[name].to_internal_repr(value),
-            "distribution_json": distribution_to_json(trial.distributions[name]),
+            "param_value": value,
+            "distribution_json": self._ranges[name],
         }
-        for name, value in trial.params.items()
-    ]
 
 
-def _attribute(trial_id: int | None, key: str, value: Any) -> dict[str, Any]:
+def _attribute(trial_id: int, key: str, value: Any) -> dict[str, Any]:
     return {"trial_id": trial_id, "key": key, "value_json": json.dumps(value)}
 
 
-def _value(trial_id: int | None, value: float) -> dict[str, Any]:
+def _value(trial_id: int, value: float) -> dict[str, Any]:
     stored, kind = TrialValueModel.value_to_stored_repr(value)
     return {"trial_id": trial_id, "objective": 0, "value": stored, "value_type": kind}

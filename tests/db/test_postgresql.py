@@ -9,6 +9,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ProgrammingError
 from tests.db.contract_database import DocumentationContract, MigrationContract, QueryContract, ViewsContract
 from tests.db.contract_driver import DriverContract
+from tests.db.contract_joint import JointContract
 from tests.db.contract_ledger import LedgerContract
 from tests.db.contract_outage import OutageContract
 from tests.db.contract_store import StoreContract
@@ -21,6 +22,7 @@ from nearedge_db.query import read_only_query
 
 class TestPostgreSQL(
     LedgerContract,
+    JointContract,
     DriverContract,
     StoreContract,
     MigrationContract,

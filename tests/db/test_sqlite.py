@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text
 from tests.db.contract_database import DocumentationContract, MigrationContract, QueryContract, ViewsContract
 from tests.db.contract_driver import DriverContract
+from tests.db.contract_joint import JointContract
 from tests.db.contract_ledger import LedgerContract
 from tests.db.contract_outage import OutageContract
 from tests.db.contract_store import StoreContract
@@ -28,6 +29,7 @@ from nearedge_db.query import read_only_query
 
 class TestSQLite(
     LedgerContract,
+    JointContract,
     DriverContract,
     StoreContract,
     MigrationContract,

@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from nearedge_db.insert import insert_returning
 from nearedge_db.schema import Candidate, Generation, Prediction, Structure
 from nearedge_db.states import CandidateState, GenerationRole, GenerationState
 from nearedge_db.types import utc_now
@@ -20,10 +21,32 @@ _AT_A_TIME = 200
 _CANDIDATES: Any = Candidate.__table__
 _GENERATIONS: Any = Generation.__table__
 _PREDICTIONS: Any = Prediction.__table__
+_GIVEN = (
+    "campaign_id",
+    "role",
+    "settings_json",
+    "state",
+    "seed",
+    "trial_number",
+    "prior_model_id",
+    "surrogate_model_id",
+    "potential_model_id",
+    "created_at",
+)
+_NEXT_SEQUENCE: Any = (
+    select(func.coalesce(func.max(_GENERATIONS.c.sequence) + 1, 0))
+    .where(_GENERATIONS.c.campaign_id == bindparam("campaign"), _GENERATIONS.c.role == bindparam("of_role"))
+    .scalar_subquery()
+)
+_ADD_GENERATION = (
+    insert(_GENERATIONS)
+    .values({name: bindparam(f"new_{name}", type_=_GENERATIONS.c[name].type) for name in _GIVEN})
+    .values(sequence=_NEXT_SEQUENCE)
+    .returning(_GENERATIONS.c.id, _GENERATIONS.c.sequence)
+)
 _ADD_PREDICTIONS = insert(_PREDICTIONS)
 _PLACES = (_CANDIDATES.c.index_in_generation, _CANDIDATES.c.id)
 _OF_GENERATION = select(*_PLACES).where(_CANDIDATES.c.generation_id == bindparam("generation"))
-_ADD_CANDIDATES = insert(_CANDIDATES).returning(*_PLACES)
 
 
 @dataclass(frozen=True)
@@ -50,27 +73,24 @@ def create_generation(
     surrogate_model_id: int | None = None,
     potential_model_id: int | None = None,
 ) -> Generation:
-    """A new, open generation, next in the sequence of its role."""
+    """A new, open generation, next in the sequence of its role; what is returned is not part of the session."""
     lock_sequences(session, campaign_id)
-    highest = session.scalar(
-        select(func.max(Generation.sequence)).where(
-            Generation.campaign_id == campaign_id, Generation.role == GenerationRole(role)
-        )
-    )
-    generation = Generation(
-        campaign_id=campaign_id,
-        role=GenerationRole(role),
-        sequence=0 if highest is None else highest + 1,
-        settings_json=settings,
-        seed=seed,
-        trial_number=trial_number,
-        prior_model_id=prior_model_id,
-        surrogate_model_id=surrogate_model_id,
-        potential_model_id=potential_model_id,
-    )
-    session.add(generation)
-    session.flush()
-    return generation
+    values = {
+        "campaign_id": campaign_id,
+        "role": GenerationRole(role),
+        "settings_json": settings,
+        "state": GenerationState.OPEN,
+        "seed": seed,
+        "trial_number": trial_number,
+        "prior_model_id": prior_model_id,
+        "surrogate_model_id": surrogate_model_id,
+        "potential_model_id": potential_model_id,
+        "created_at": utc_now(),
+    }
+    given = {f"new_{name}": value for name, value in values.items()}
+    added = session.execute(_ADD_GENERATION, {**given, "campaign": campaign_id, "of_role": values["role"]})
+    number, sequence = added.one()
+    return Generation(id=number, sequence=sequence, **values)
 
 
 def set_generation_state(session: Session, generation_id: int, state: GenerationState) -> datetime | None:
@@ -176,7 +196,7 @@ class NewCandidate:
 
 
 def add_candidates(session: Session, generation: Generation, new: Sequence[NewCandidate]) -> dict[int, int]:
-    """:func:`add_candidate` of a whole generation, in three statements: index -> candidate."""
+    """:func:`add_candidate` of a whole generation, in two statements or three: index -> candidate."""
     rows = [
         {
             "campaign_id": generation.campaign_id,
@@ -194,14 +214,17 @@ def add_candidates(session: Session, generation: Generation, new: Sequence[NewCa
         }
         for one in new
     ]
-    ids: dict[int, int] = dict(session.execute(_OF_GENERATION, {"generation": generation.id}).tuples().all())
-    rows = [row for row in rows if row["index_in_generation"] not in ids]
-    scored = {one.index: one.score for one in new if one.score is not None and one.index not in ids}
-    if rows:
-        ids.update(session.execute(_ADD_CANDIDATES, rows).tuples().all())
+    places = ("index_in_generation", "id")
+    ids: dict[int, int] = dict(
+        insert_returning(session, Candidate, ("generation_id", "index_in_generation"), places, rows)
+    )
+    scored = [
+        _prediction(ids[one.index], one.score) for one in new if one.score is not None and one.index in ids
+    ]
     if scored:
-        predictions = [_prediction(ids[index], score) for index, score in scored.items()]
-        session.execute(_ADD_PREDICTIONS, predictions)
+        session.execute(_ADD_PREDICTIONS, scored)
+    if len(ids) < len(rows):
+        ids.update(session.execute(_OF_GENERATION, {"generation": generation.id}).tuples().all())
     return ids
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from nearedge_db.hashing import structure_hash
-from nearedge_db.insert import get_or_insert, insert_missing
+from nearedge_db.insert import get_or_insert, insert_missing, insert_returning
 from nearedge_db.schema import CampaignStructure, LabelRow, Structure
 from nearedge_db.states import StructureOrigin
 
@@ -67,15 +67,18 @@ def _columns(
 def put_all_atoms(
     session: Session, structures: "Sequence[tuple[Atoms, dict[int, float] | None]]"
 ) -> list[tuple[int, str]]:
-    """:func:`put_structure` of many, each with its fractions, in two statements: their ids and hashes."""
+    """:func:`put_structure` of many, each with its fractions, in one statement or two: their ids and hashes."""
     rows = [
         _columns(atoms.numbers, atoms.positions, np.asarray(atoms.cell), fractions)
         for atoms, fractions in structures
     ]
-    hashes = [row["hash"] for row in rows]
-    insert_missing(session, Structure, ["hash"], list({row["hash"]: row for row in rows}.values()))
-    ids: dict[str, int] = dict(session.execute(_IDS, {"hashes": hashes}).tuples().all())
-    return [(ids[content_hash], content_hash) for content_hash in hashes]
+    by_hash = {row["hash"]: row for row in rows}
+    found = insert_returning(session, Structure, ("hash",), ("hash", "id"), list(by_hash.values()))
+    ids: dict[str, int] = dict(found)
+    known = [content_hash for content_hash in by_hash if content_hash not in ids]
+    if known:
+        ids.update(session.execute(_IDS, {"hashes": known}).tuples().all())
+    return [(ids[row["hash"]], row["hash"]) for row in rows]
 
 
 def put_atoms(session: Session, atoms: "Atoms", fractions: dict[int, float] | None = None) -> Structure:

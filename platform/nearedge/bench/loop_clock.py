@@ -50,7 +50,8 @@ class ClockedPool:
     answer: Callable[[Work], Any]
     seconds: Callable[[str, Work], float] = lambda pool, work: 0.0
     """How long a piece of work of a pool takes by the clock."""
-    _works: dict[int, tuple[Work, float]] = field(default_factory=dict)
+    works: dict[int, tuple[Work, float]] = field(default_factory=dict)
+    """What is under way, by its number, and since when."""
     _given: int = 0
     _usage: Usage = field(default_factory=Usage)
     _mark: float = 0.0
@@ -61,7 +62,7 @@ class ClockedPool:
 
     def stop(self) -> None:
         """Forget the work under way."""
-        self._works.clear()
+        self.works.clear()
 
     starting = leaving = 0
     """Places that are not there yet, or still there: none."""
@@ -76,29 +77,29 @@ class ClockedPool:
     @property
     def free(self) -> int:
         """Places without work."""
-        return max(self.size - len(self._works), 0)
+        return max(self.size - len(self.works), 0)
 
     @property
     def under_way(self) -> list[Work]:
         """Work that has not been collected."""
-        return [work for work, _ in self._works.values()]
+        return [work for work, _ in self.works.values()]
 
     @property
     def refs(self) -> list[Ref]:
         """What to wait for."""
-        return [(self.name, number) for number in self._works]
+        return [(self.name, number) for number in self.works]
 
     def submit(self, work: Work) -> None:
         """Take a piece of work. Raises RuntimeError where no place is free."""
         if not self.free:
             raise RuntimeError(f"pool {self.name} has no free place")
-        self._given += 1
-        self._works[self._given] = (work, self.clock.now)
+        self.works[self._given] = (work, self.clock.now)
         self.clock.add((self.name, self._given), self.seconds(self.name, work))
+        self._given += 1
 
     def collect(self, ref: Ref) -> Done:
         """Do the work; its processor time is the actors', not the loop's."""
-        work, since = self._works.pop(ref[1])
+        work, since = self.works.pop(ref[1])
         self._usage.busy += self._busy(work, since)
         cpu_s, wall_s = time.process_time(), time.perf_counter()
         value = self.answer(work)
@@ -112,7 +113,7 @@ class ClockedPool:
     def usage(self) -> Usage:
         """Seconds by the clock since the last call, work under way included."""
         now = self.clock.now
-        self._usage.busy += sum(self._busy(work, since) for work, since in self._works.values())
+        self._usage.busy += sum(self._busy(work, since) for work, since in self.works.values())
         self._usage.capacity = self.size * (now - self._mark)
         report, self._usage, self._mark = self._usage, Usage(), now
         return report

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from nearedge_db.store import add_event
 
 WARM_UP_LABELS = 20
 """Labels before the measurement: statements are compiled and files grow."""
-SECTIONS = {"material": {"composition": "C64"}}
+SECTIONS: dict[str, Any] = {"material": {"composition": "C64"}}
 """All else as it is by default: 2 labelers, 4 structures a batch, 3 scored for each label, retraining every 12."""
 
 
@@ -76,10 +76,17 @@ class _Mark:
     stages: dict[str, float]
 
 
-def measure_cost(folder: Path, url: str, labels: int, seed: int, report: Callable[[float], None]) -> LoopCost:
+def measure_cost(
+    folder: Path,
+    url: str,
+    labels: int,
+    seed: int,
+    report: Callable[[float], None],
+    sections: Mapping[str, Any] = SECTIONS,
+) -> LoopCost:
     """Run a campaign of so many guided labels whose work takes no time. ``report`` takes the finished share."""
-    sections = {**SECTIONS, "stop": {"labels": labels, "baseline_labels": WARM_UP_LABELS}}
-    world = LoopWorld(folder, sections, url, seed)
+    stop = {"labels": labels, "baseline_labels": WARM_UP_LABELS}
+    world = LoopWorld(folder, {**sections, "stop": stop}, url, seed)
     conductor, meter = world.conductor(), _Meter(world)
     marks: list[_Mark] = []
     for stage in (conductor.seeding, conductor.labelling, conductor.tracking, conductor.training):

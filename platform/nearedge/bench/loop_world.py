@@ -1,7 +1,7 @@
 """A campaign without Ray, models and chemistry: the real conductor, ledger and database, and agents that invent.
 
-Structures and fingerprints are random, so that every candidate is new; spectra are the target with a bump whose
-height the structure decides. Everything a real campaign writes is written.
+Structures and fingerprints are random, so that every candidate is new; labels are those of `loop_agents`. Everything
+a real campaign writes is written.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from sqlalchemy.orm import Session
 
+from nearedge.bench.loop_agents import InventingAgents
 from nearedge.bench.loop_clock import Clock, ClockedPool
 from nearedge.conductor.conductor import Conductor
 from nearedge.conductor.context import Context
@@ -21,33 +21,21 @@ from nearedge.steering import Steering
 from nearedge_agents.generator import Request
 from nearedge_agents.pool import Work
 from nearedge_agents.scorer import Prediction, Scored
-from nearedge_agents.tracking import TrackingReport
-from nearedge_agents.worker import TaskReport
 from nearedge_db.database import Database
-from nearedge_db.ledger import Ledger, Task
-from nearedge_db.schema import OracleSettings, TaskRow
-from nearedge_db.states import StructureOrigin, TaskKind
-from nearedge_db.store import (
-    add_model,
-    create_campaign,
-    get_structure,
-    promote,
-    put_atoms,
-    put_label,
-    to_atoms,
-)
+from nearedge_db.ledger import Ledger
+from nearedge_db.schema import OracleSettings
+from nearedge_db.store import create_campaign
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.spectra.spectrum import Spectrum
 from nearedge_services.spectra.target import Target
 
-OWNER = "bench"
 FINGERPRINT_SIZE = 96
 FINGERPRINT_SPREAD = 1.0
 """Per number: two random fingerprints are about 14 apart, as networks of different density are."""
 
 
 @dataclass
-class LoopWorld:
+class LoopWorld(InventingAgents):
     """One campaign in a folder, or in a database elsewhere; `conductor` makes a session of it.
 
     ``sections`` are those of the campaign's settings. ``seconds`` says how long a piece of work takes by the clock.
@@ -98,8 +86,8 @@ class LoopWorld:
         answers: dict[str, Callable[[Work], Any]] = {
             "generator": self._generate,
             "scorer": self._score,
-            "labeler": self._label,
-            "trainer": self._train,
+            "labeler": self.label,
+            "trainer": self.train,
         }
         pools: dict[str, Any] = {
             name: ClockedPool(name, pool.size, self.clock, self._watched(name, answers[name]), self.seconds)
@@ -132,6 +120,10 @@ class LoopWorld:
         atoms.positions = self.random.uniform(0.0, length_a, (len(atoms), 3))
         return atoms
 
+    def starting_structure(self, payload: dict[str, Any]) -> Atoms:
+        """Random too."""
+        return self._atoms(payload["density_g_cm3"])
+
     def _generate(self, work: Work) -> list[Atoms]:
         request: Request = work.args[0]
         return [self._atoms(density) for density in request.densities]
@@ -157,64 +149,3 @@ class LoopWorld:
 
     def _prediction(self) -> Prediction:
         return Prediction(float(self.random.uniform(0.005, 0.03)), 0.002, -50.0, 0.04)
-
-    def _label(self, work: Work) -> TaskReport:
-        return self._do(work.args[0], self._write_label)
-
-    def _train(self, work: Work) -> Any:
-        return TrackingReport() if work.method == "track" else self._do(work.args[0], self._write_model)
-
-    def _do(self, task_id: int, write: Callable[[Session, Task], None]) -> TaskReport:
-        """As an actor does it: lease, work, result and DONE in one transaction, report."""
-        task = self.ledger.lease(OWNER, task_id=task_id)
-        if task is not None:
-            self.ledger.complete(task.id, OWNER, write, 0.0)
-        done = self.ledger.get(task_id)
-        return TaskReport(done.id, done.state, done.last_error)
-
-    def _write_label(self, session: Session, task: Task) -> None:
-        if task.kind != TaskKind.SEED:
-            self._put_label(session, to_atoms(get_structure(session, task.structure_id or 0)), task)
-            return
-        frame = self._put_label(session, self._atoms(task.payload["density_g_cm3"]), task)
-        row = session.get_one(TaskRow, task.id)
-        row.payload_json = {**task.payload, "frames": [{**frame, "origin": StructureOrigin.SEED.value}]}
-
-    def _put_label(self, session: Session, atoms: Atoms, task: Task) -> dict[str, int]:
-        energies = self.oracle.grid.energies
-        height = 0.05 + float(np.abs(atoms.positions).sum() * 1e3 % 500) / 1000
-        xanes = self.spectrum.intensity + height * np.exp(-0.5 * ((energies - 20.0) / 1.5) ** 2)
-        structure = put_atoms(session, atoms)
-        label = put_label(
-            session,
-            structure.id,
-            self.oracle.settings_hash,
-            energy_ev=-50.0 * len(atoms),
-            forces=np.zeros((len(atoms), 3)),
-            xanes=np.tile(xanes, (len(atoms), 1)),
-            energies_ev=energies,
-            seconds=0.0,
-            task_id=task.id,
-        )
-        return {"structure_id": structure.id, "label_id": label.id}
-
-    def _write_model(self, session: Session, task: Task) -> None:
-        payload = task.payload
-        folder = self.folder / payload["folder"]
-        folder.mkdir(parents=True)
-        (folder / "weights").write_text(payload["folder"], encoding="utf-8")
-        model = add_model(
-            session,
-            self.campaign_id,
-            payload["model_kind"],
-            dataset_hash=payload["dataset_hash"],
-            n_train=len(payload["train"]),
-            n_held_out=len(payload["held_out"]),
-            metrics={},
-            folder=payload["folder"],
-            seed=payload["seed"],
-            parent_id=payload["parent_model_id"],
-        )
-        promote(session, model.id)
-        row = session.get_one(TaskRow, task.id)
-        row.payload_json = {**payload, "model_id": model.id, "promoted": True}

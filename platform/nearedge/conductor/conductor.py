@@ -137,6 +137,7 @@ class Conductor:
                 self._give_up_lease,
                 self.metrics.ended,
                 self.wait,
+                self.context.database.joined,
             )
             reason = loop.run()
             finished = not (self.interrupted or self._stop_requested)
@@ -179,7 +180,7 @@ class Conductor:
             return "interrupted"
         if self._stop_requested:
             return "stop requested"
-        self.labelling.drop_surplus()
+        self.labelling.drop_surplus(slack=self.context.config.generation.batch)
         reason = reason_to_stop(self.standing(), self.context.config.stop)
         # Labels under way are waited for; meanwhile none is added, or there would always be one under way.
         self.labelling.closing = reason is not None

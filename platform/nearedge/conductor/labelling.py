@@ -15,7 +15,7 @@ from nearedge.conductor.scoring import Scoring, Waiting, parameters_of
 from nearedge.conductor.tasks import TaskQueue
 from nearedge_agents.pool import Done, Work
 from nearedge_db.hashing import task_identity
-from nearedge_db.ledger import enter
+from nearedge_db.ledger import Standing, enter
 from nearedge_db.states import CandidateState, GenerationRole, LabelRole, TaskKind, TaskState
 from nearedge_db.store import (
     TakenUp,
@@ -149,11 +149,14 @@ class Labelling:
         else:
             self._give_up(report.task_id, report.error)
 
-    def drop_surplus(self) -> int:
-        """Drop the least useful guided candidates beyond ``acquisition.max_waiting``; how many."""
+    def drop_surplus(self, slack: int = 0) -> int:
+        """Drop the least useful guided candidates beyond ``acquisition.max_waiting``; how many.
+
+        Up to ``slack`` more than that are let be: dropping a few at once is cheaper than each by itself.
+        """
         guided = [w for w in self.scoring.waiting.values() if w.role is GenerationRole.GUIDED]
         surplus = len(guided) - self.context.config.acquisition.max_waiting
-        if surplus <= 0:
+        if surplus <= slack:
             return 0
         dropped = [guided[index].candidate_id for index in rank(self._values(guided))[-surplus:]]
         with self.context.database.begin(synced=False) as session:
@@ -207,7 +210,7 @@ class Labelling:
         identity = task_identity(TaskKind.LABEL, chosen.structure_hash, context.settings_hash)
         columns = {"structure_id": chosen.structure_id, "settings_hash": context.settings_hash}
 
-        def work(session: Session) -> tuple[int, TaskState, str | None]:
+        def work(session: Session) -> Standing:
             task = enter(session, TaskKind.LABEL, identity, {}, context.campaign_id, **columns)
             set_candidate_state(
                 session,
@@ -216,7 +219,7 @@ class Labelling:
                 task_id=task.id,
                 acquisition_value=chosen.acquisition_value,
             )
-            return task.id, task.state, task.last_error
+            return task
 
         standing = context.database.run(work, synced=False)
         del self.scoring.waiting[chosen.candidate_id]

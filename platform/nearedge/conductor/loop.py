@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,11 @@ TICK_S = 0.2
 
 Wait = Callable[[Sequence[Any], float], list[Any]]
 """(references, seconds) -> those whose answers are there; waits for the first of them, so many seconds at most."""
+
+
+_Given = tuple[Pool, Stage, Work]
+_Ended = tuple[str, Done]
+"""Name of the pool, and what ended in it."""
 
 
 def wait_for_ray(refs: Sequence[Any], timeout_s: float) -> list[Any]:
@@ -41,18 +47,26 @@ class Loop:
     on_done: Callable[[str, Done], None] = lambda pool, done: None
     """Told of every piece of work that ended, and in which pool."""
     wait: Wait = wait_for_ray
+    joined: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What stages write in such a block is stored together, at its end."""
     _owner: dict[int, Stage] = field(default_factory=dict, repr=False)
 
     def run(self) -> str:
         """Stream until there is a reason to stop; returns it. Work under way is left under way: see ``drain``."""
+        ended: list[_Ended] | None = None
         while True:
-            reason = self.reason_to_stop()
+            with self.joined():
+                if ended is not None:
+                    self._accept(ended)
+                    self.on_tick()
+                reason = self.reason_to_stop()
+                given = [] if reason is not None else self._offers()
             if reason is not None:
                 return reason
-            self._dispatch()
-            if not self._collect(TICK_S) and not any(pool.refs for pool in self.pools.values()):
+            self._dispatch(given)  # only now can an actor find what is stored of it
+            ended = self._collect(TICK_S)
+            if not ended and not any(pool.refs for pool in self.pools.values()):
                 time.sleep(TICK_S)
-            self.on_tick()
 
     def drain(self, seconds: float, wanted: Callable[[str, Work], bool]) -> bool:
         """Wait up to ``seconds`` for the work under way that is ``wanted`` (pool, work); True when none is left."""
@@ -60,35 +74,44 @@ class Loop:
         while any(wanted(name, work) for name, pool in self.pools.items() for work in pool.under_way):
             if time.monotonic() > deadline:
                 return False
-            self._collect(TICK_S)
+            self._accept(self._collect(TICK_S))
             self.on_tick()
         return True
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, given: Sequence[_Given]) -> None:
+        for pool, stage, work in given:
+            self._owner[id(work)] = stage
+            pool.submit(work)
+
+    def _offers(self) -> list[_Given]:
+        """Work for every free actor, as far as there is any."""
+        free = {name: pool.free for name, pool in self.pools.items()}
+        given = []
         for stage in self.stages:
-            pool = self.pools[stage.pool]
-            while pool.free:
+            while free[stage.pool]:
                 work = stage.offer()
                 if work is None:
                     break
-                self._owner[id(work)] = stage
-                pool.submit(work)
+                free[stage.pool] -= 1
+                given.append((self.pools[stage.pool], stage, work))
+        return given
 
-    def _collect(self, timeout: float) -> int:
+    def _collect(self, timeout: float) -> list[_Ended]:
+        """What has ended, and in which pool; waits for the first so long."""
         for pool in self.pools.values():
             pool.tend()
         by_ref = {ref: pool for pool in self.pools.values() for ref in pool.refs}
-        if not by_ref:
-            return 0
-        ready = self.wait(list(by_ref), timeout)
-        for ref in ready:
-            pool = by_ref[ref]
-            done = pool.collect(ref)
-            self.on_done(pool.name, done)
-            if done.lost:
-                self.on_loss(done)
-            self._stage_of(done.work).accept(done)
-        return len(ready)
+        ready = self.wait(list(by_ref), timeout) if by_ref else []
+        return [(by_ref[ref].name, by_ref[ref].collect(ref)) for ref in ready]
+
+    def _accept(self, ended: Sequence[_Ended]) -> None:
+        """Give each answer to the stage that asked."""
+        with self.joined():
+            for name, done in ended:
+                self.on_done(name, done)
+                if done.lost:
+                    self.on_loss(done)
+                self._stage_of(done.work).accept(done)
 
     def _stage_of(self, work: Work) -> Stage:
         return self._owner.pop(id(work))

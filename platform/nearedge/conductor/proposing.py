@@ -100,7 +100,8 @@ class Proposing:
         if "prior" not in champions or len(self.raw) + len(self._under_way) >= self.max_raw_batches:
             return None
         if not self._steered:
-            self._first, self._steered = self.context.steering.ask(), True
+            with self.context.database.begin(synced=False) as session:
+                self._first, self._steered = self.context.steering.ask(session), True
         if self._again:
             return self._made_again(self._again.popleft())
         missing = self.baseline_wanted() - self.structures_under_way(GenerationRole.BASELINE)

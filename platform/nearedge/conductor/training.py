@@ -43,6 +43,8 @@ class Training:
     """How many labels must have been settled before a training can be due that was not when it was last asked."""
     _due_then: tuple[tuple[int, list[str]], int] = ((-1, []), 0)
     """How many trainings were due at so many labels with those under way."""
+    _read: tuple[int, tuple[list[str], list[str], int]] | None = None
+    """At how many settled labels the labelled structures were last read, and what was found: see ``_data``."""
     new_champions: list[str] = field(default_factory=list)
     """Kinds whose champion changed and that nobody has acted on yet."""
 
@@ -142,12 +144,16 @@ class Training:
 
         Rattled frames are for learning only: models are judged on networks that could exist.
         """
+        settled = self.context.labels_settled
+        if self._read is not None and self._read[0] == settled:
+            return self._read[1]
         with self.context.database.session() as session:
             rows = labelled_hashes(session, self.context.campaign_id, self.context.settings_hash)
         used = [row for row in rows if not (row[1] and row[2] is StructureOrigin.SEED_RATTLED)]
         train = [key for key, apart, _ in used if not apart]
         held_out = [key for key, apart, _ in used if apart]
-        return train, held_out, sum(origin in STARTING for _, _, origin in used)
+        self._read = settled, (train, held_out, sum(origin in STARTING for _, _, origin in used))
+        return self._read[1]
 
     def _submit(self, kind: str, train: list[str], held_out: list[str]) -> None:
         """Enter the next model of a kind: given at first where there is one, else trained."""

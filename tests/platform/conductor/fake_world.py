@@ -1,10 +1,9 @@
 """The conductor with everything real but the actors: their work is faked, at once and in this process.
 
-A structure's fake spectrum is the target plus a bump whose height follows from the positions, so labels repeat.
+Labelers and trainers are those of the bench ``loop``.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from ase.build import bulk
 from sqlalchemy.orm import Session
 from tests.platform.campaign_files import ENERGIES_EV, intensity
 
+from nearedge.bench.loop_agents import InventingAgents
+from nearedge.bench.loop_clock import Clock, ClockedPool
 from nearedge.conductor.conductor import Conductor
 from nearedge.conductor.context import Context
 from nearedge.config import CampaignConfig
@@ -22,23 +23,10 @@ from nearedge.starting import Start
 from nearedge.steering import Settings
 from nearedge_agents.pool import Done, Usage, Work
 from nearedge_agents.scorer import Prediction, Scored
-from nearedge_agents.tracking import TrackingReport
-from nearedge_agents.worker import TaskReport
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.ledger import Ledger, Task
-from nearedge_db.schema import OracleSettings, TaskRow
-from nearedge_db.states import StructureOrigin, TaskKind
-from nearedge_db.store import (
-    add_event,
-    add_model,
-    create_campaign,
-    find_campaign,
-    get_structure,
-    promote,
-    put_atoms,
-    put_label,
-    to_atoms,
-)
+from nearedge_db.schema import OracleSettings
+from nearedge_db.store import add_event, create_campaign, find_campaign
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.spectra.spectrum import Spectrum
 from nearedge_services.spectra.target import Target
@@ -64,13 +52,6 @@ def carbon(seed: int, density_g_cm3: float = 2.5) -> Atoms:
     atoms.set_cell(atoms.cell.array * (3.51 / density_g_cm3) ** (1 / 3), scale_atoms=True)
     atoms.rattle(0.15, seed=seed)
     return atoms
-
-
-def fake_xanes(atoms: Atoms) -> np.ndarray:
-    """(N, G) target plus a bump between 0.05 and 0.55 high."""
-    height = 0.05 + float(np.abs(atoms.positions).sum() * 1e3 % 500) / 1000
-    bump = height * np.exp(-0.5 * ((ENERGIES_EV - 20.0) / 1.5) ** 2)
-    return np.tile(intensity() + bump, (len(atoms), 1))
 
 
 DEAR_ENERGY_EV, DEAR_SHIFT_EV = -900.0, 1.5
@@ -120,62 +101,38 @@ class FakeSteering:
         return True
 
 
-@dataclass
-class FakePool:
+class FakePool(ClockedPool):
     """Does the work when the answer is collected; ``answer`` returns the value or raises."""
 
-    name: str
-    size: int
-    answer: Callable[[Work], Any]
-    works: dict[int, Work] = field(default_factory=dict)
-    given: list[Work] = field(default_factory=list)
-    """All work ever submitted, in order."""
-    most_at_once: int = 0
-    """Most pieces of work that were under way together."""
-    lost: set[int] = field(default_factory=set)
-    """Numbers (from 0) of submissions whose actor dies."""
-    dies: Callable[[Work], None] = lambda work: None
-    """What such an actor does before."""
-
-    def start(self) -> None:
-        pass
-
-    def stop(self) -> None:
-        self.works = {}
-
-    @property
-    def free(self) -> int:
-        return max(self.size - len(self.works), 0)
-
-    @property
-    def under_way(self) -> list[Work]:
-        return list(self.works.values())
-
-    @property
-    def refs(self) -> list[tuple[str, int]]:
-        return [(self.name, number) for number in self.works]
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        answer: Callable[[Work], Any],
+        lost: Collection[int] = (),
+        dies: Callable[[Work], None] = lambda work: None,
+    ) -> None:
+        """``lost`` are numbers (from 0) of submissions whose actor dies, and ``dies`` is what it does before."""
+        super().__init__(name, size, Clock(), answer)
+        self.lost, self.dies = lost, dies
+        self.given: list[Work] = []
+        """All work ever submitted, in order."""
+        self.most_at_once = 0
+        """Most pieces of work that were under way together."""
 
     def submit(self, work: Work) -> None:
-        assert self.free
-        self.works[len(self.given)] = work
+        super().submit(work)
         self.given.append(work)
         self.most_at_once = max(self.most_at_once, len(self.works))
 
-    starting = leaving = 0
-
-    def resize(self, size: int) -> None:
-        self.size = size
-
-    def tend(self) -> None:
-        pass
-
     def collect(self, ref: tuple[str, int]) -> Done:
-        work = self.works.pop(ref[1])
+        work = self.works[ref[1]][0]
         if ref[1] in self.lost:
+            del self.works[ref[1]]
             self.dies(work)
             return Done(work, error=RuntimeError("died"), lost=True, actor=self.name)
         try:
-            return Done(work, value=self.answer(work))
+            return super().collect(ref)
         except Exception as error:  # noqa: BLE001 - as a pool does
             return Done(work, error=error)
 
@@ -183,7 +140,7 @@ class FakePool:
         return Usage(1.0, float(self.size), 0.5, 1)
 
 
-class World:
+class World(InventingAgents):
     """One run directory with its fake actors; ``conductor()`` starts a new session of the same campaign."""
 
     def __init__(self, folder: Path, **sections: Any) -> None:
@@ -204,8 +161,7 @@ class World:
                 )
             if self.confirming is not None:
                 add_event(session, 1, ORACLE_EVENT, {"settings_hash": self.confirming.settings_hash})
-        self.fails: Callable[[Task], str | None] = lambda task: None
-        """Says of a label or seed task why it fails for good, if it does."""
+        self.spectrum = Spectrum(ENERGIES_EV, intensity())
         self.contact: Callable[[Atoms], float] = lambda atoms: 0.95
         """Relative contact of a scored candidate: below the gate's limit it is rejected."""
         self.nodes: list[dict[str, float]] = [{"CPU": 64.0}]
@@ -223,20 +179,19 @@ class World:
         """Structures that the second one was asked for."""
 
     def context(self) -> Context:
-        spectrum = Spectrum(ENERGIES_EV, intensity())
         with self.database.session() as session:
             campaign = find_campaign(session, "faked")
         return Context(
             config=self.config,
             campaign_id=campaign.id,
             absorber="C",
-            spectrum=spectrum,
+            spectrum=self.spectrum,
             oracle=self.oracle,
             confirming=self.confirming,
             database=self.database,
             steering=self.steering,
             start=self.start,
-            target=Target.from_spectrum(spectrum, self.oracle.grid, "C"),
+            target=Target.from_spectrum(self.spectrum, self.oracle.grid, "C"),
         )
 
     def conductor(self, starting: list[Atoms] | None = None) -> Conductor:
@@ -251,8 +206,8 @@ class World:
         answers = {
             "generator": self._generate,
             "scorer": self._score,
-            "labeler": self._label,
-            "trainer": self._train,
+            "labeler": self.label,
+            "trainer": self.train,
         }
         conductor.pools = {
             name: FakePool(name, pool.size, answers[name], lost=self.lost.get(name, set()), dies=self.dies)
@@ -269,72 +224,20 @@ class World:
             return [prediction(atoms) for atoms in work.args[0]]
         return [scored(atoms, self.contact(atoms)) for atoms in work.args[0]]
 
-    def _label(self, work: Work) -> TaskReport:
-        return self.do_task(work.args[0], self._write)
+    def starting_structure(self, payload: dict[str, Any]) -> Atoms:
+        return carbon(payload["seed"] % 2**31, payload["density_g_cm3"])
 
-    def _train(self, work: Work) -> Any:
-        return TrackingReport() if work.method == "track" else self.do_task(work.args[0], self._write_model)
-
-    def do_task(self, task_id: int, write: Callable[[Session, Task], None]) -> TaskReport:
-        """What a ledger worker does."""
-        task = self.ledger.lease("fake", task_id=task_id)
-        if task is not None:
-            reason = self.fails(task)
-            if reason is not None:
-                self.ledger.fail(task.id, "fake", reason, retryable=False)
-            else:
-                self.ledger.complete(task.id, "fake", write, 0.1)
-        task = self.ledger.get(task_id)
-        return TaskReport(task.id, task.state, task.last_error)
-
-    def _write(self, session: Session, task: Task) -> None:
-        if task.kind != TaskKind.SEED:
-            self.put_label(session, to_atoms(get_structure(session, task.structure_id)), task)
-            return
-        atoms = carbon(task.payload["seed"] % 2**31, task.payload["density_g_cm3"])
-        frame = {**self.put_label(session, atoms, task), "origin": StructureOrigin.SEED.value}
-        row = session.get_one(TaskRow, task.id)
-        row.payload_json = {**task.payload, "frames": [frame]}
+    def calculate(self, atoms: Atoms, task: Task) -> tuple[float, np.ndarray]:
+        energy_ev, xanes = super().calculate(atoms, task)
+        if task.settings_hash == self.oracle.settings_hash:
+            return energy_ev, xanes
+        return DEAR_ENERGY_EV * len(atoms), dearer(xanes)
 
     def put_label(self, session: Session, atoms: Atoms, task: Task) -> dict[str, int]:
-        """A fake label."""
-        structure = put_atoms(session, atoms)
+        frame = super().put_label(session, atoms, task)
         is_dear = task.settings_hash != self.oracle.settings_hash
-        (self.labels_confirming if is_dear else self.labels_computed).append(structure.id)
-        label = put_label(
-            session,
-            structure.id,
-            task.settings_hash,
-            energy_ev=(DEAR_ENERGY_EV if is_dear else -50.0) * len(atoms),
-            forces=np.zeros((len(atoms), 3)),
-            xanes=dearer(fake_xanes(atoms)) if is_dear else fake_xanes(atoms),
-            energies_ev=ENERGIES_EV,
-            seconds=0.1,
-            task_id=task.id,
-        )
-        return {"structure_id": structure.id, "label_id": label.id}
-
-    def _write_model(self, session: Session, task: Task) -> None:
-        payload = task.payload
-        folder = self.folder / payload["folder"]
-        if "start" not in payload:
-            folder.mkdir(parents=True)
-            (folder / "weights").write_text(payload["folder"])
-        model = add_model(
-            session,
-            task.campaign_id,
-            payload["model_kind"],
-            dataset_hash=payload["dataset_hash"],
-            n_train=len(payload["train"]),
-            n_held_out=len(payload["held_out"]),
-            metrics={"loss": 1.0},
-            folder=payload["folder"],
-            seed=payload["seed"],
-            parent_id=payload["parent_model_id"],
-        )
-        promote(session, model.id)
-        row = session.get_one(TaskRow, task.id)
-        row.payload_json = {**payload, "model_id": model.id, "promoted": True}
+        (self.labels_confirming if is_dear else self.labels_computed).append(frame["structure_id"])
+        return frame
 
 
 def prediction(atoms: Atoms) -> Prediction:

@@ -106,7 +106,7 @@ def keep_busy(pool, keep) -> None:
     class Busy(type(pool)):
         @property
         def refs(self):
-            return [ref for ref in refs.fget(self) if not keep(self.works[ref[1]])]
+            return [ref for ref in refs.fget(self) if not keep(self.works[ref[1]][0])]
 
     pool.__class__ = Busy
 

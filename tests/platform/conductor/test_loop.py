@@ -1,6 +1,7 @@
 """The loop with made-up stages: order, errors, draining."""
 
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -107,7 +108,7 @@ def test_draining_takes_what_is_under_way_and_adds_nothing():
     first, second = ListStage("s", "p", deque("ab")), ListStage("t", "q", deque("c"))
     ticks = []
     loop = Loop(pools, [first, second], lambda: None, lambda: ticks.append(1))
-    loop._dispatch()
+    loop._dispatch(loop._offers())
     assert loop.drain(5.0, lambda pool, work: pool == "p")
     assert [done.value for done in first.answers] == ["a"]
     assert list(first.todo) == ["b"]
@@ -116,5 +117,42 @@ def test_draining_takes_what_is_under_way_and_adds_nothing():
 def test_draining_gives_up_in_the_end(monkeypatch):
     monkeypatch.setattr(loop_module.ray, "wait", lambda refs, num_returns, timeout: ([], list(refs)))
     loop = Loop({"p": FakePool("p", 1, echo)}, [ListStage("s", "p", deque("a"))], lambda: None, lambda: None)
-    loop._dispatch()
+    loop._dispatch(loop._offers())
     assert not loop.drain(0.05, lambda pool, work: True)
+
+
+def test_actors_get_work_once_what_was_stored_of_it_can_be_found():
+    """What stages write in a round is stored together, answers and new work; only then is the work given."""
+    order = []
+    pool = FakePool("p", 1, echo)
+    submit = pool.submit
+
+    class Stage(ListStage):
+        def offer(self):
+            work = super().offer()
+            if work is not None:
+                order.append(f"offer {work.args[0]}")
+            return work
+
+        def accept(self, done):
+            super().accept(done)
+            order.append(f"accept {done.value}")
+
+    @contextmanager
+    def joined():
+        yield
+        order.append("stored")
+
+    def given(work):
+        order.append(f"give {work.args[0]}")
+        submit(work)
+
+    pool.submit = given
+    stage = Stage("s", "p", deque("ab"))
+    reason = lambda: "done" if len(stage.answers) == 2 else None  # noqa: E731
+    loop = Loop({"p": pool}, [stage], reason, lambda: None, joined=joined)
+    loop.run()
+    inner = [entry for entry in order if entry != "stored"]
+    assert inner == ["offer a", "give a", "accept a", "offer b", "give b", "accept b"]
+    assert order.index("stored", order.index("offer a")) < order.index("give a")
+    assert order.index("stored", order.index("offer b")) < order.index("give b")
