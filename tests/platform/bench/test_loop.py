@@ -7,11 +7,12 @@ import pytest
 
 from nearedge.bench import loop, loop_cost
 from nearedge.bench.base import BenchOptions
-from nearedge.bench.loop import LoopBench, cost_rows, memory_rows
+from nearedge.bench.loop import LoopBench, cost_rows, memory_rows, more_rows
 from nearedge.bench.loop_campaign import simulate
 from nearedge.bench.loop_clock import Clock, ClockedPool
 from nearedge.bench.loop_cost import LoopCost, measure_cost
 from nearedge.bench.loop_memory import growth_mib, measure_memory
+from nearedge.bench.loop_more import More
 from nearedge.bench.record import document
 from nearedge_agents.pool import Work
 from nearedge_db.database import url_of_run
@@ -114,3 +115,10 @@ def test_five_milliseconds_are_two_hundred_tasks_a_second(cpu_ms, passed):
 def test_growing_memory_fails():
     assert [row.passed for row in memory_rows(63.0, [(10, 200.0)])] == [True, None]
     assert memory_rows(65.0, [(10, 200.0)])[0].passed is False
+
+
+def test_what_more_takes_is_shown_where_it_was_measured():
+    usual, larger = (LoopCost(100, 300, ms, 9.0, 2.0, {}) for ms in (5.0, 3.0))
+    (row,) = more_rows(More(larger, None, None), usual)
+    assert (row.measured, row.baseline, row.limit) == (3.0, 5.0, None)
+    assert len(more_rows(More(larger, usual, larger), usual)) == 3
