@@ -22,6 +22,7 @@ from nearedge.driving import (
 )
 from nearedge.interruption import GO_ON, Interruption, interruptible
 from nearedge.preflight import Checked, check
+from nearedge.room import warning_about_cpus
 from nearedge.rundir import MLFLOW_FILE, RunDir, mlflow_uri_of_run, only_driver
 from nearedge.site import warning_about
 from nearedge.trackings import send_left_over
@@ -92,6 +93,7 @@ def _run_checked(checked: Checked, console: Console) -> int:
             console.print(f"campaign {config.name} is finished: {campaign.stop_reason}")
             send_left_over(database, campaign, RunDir(config.run_dir))
         else:
+            _warn(warning_about_cpus(config))
             status = _conduct(checked, database, campaign, tracking_uri, console)
             if status != EXIT_FINISHED:
                 return status
@@ -106,7 +108,10 @@ def _tell_run_dir(run_dir: Path, console: Console) -> None:
     """Where there is no terminal, in a job, nobody may know what the working directory is."""
     if not console.is_terminal:
         console.print(f"run directory: {run_dir.absolute()}", markup=False, highlight=False, soft_wrap=True)
-    warning = warning_about(run_dir)
+    _warn(warning_about(run_dir))
+
+
+def _warn(warning: str | None) -> None:
     if warning is not None:
         sys.stderr.write(f"{warning}\n")
 

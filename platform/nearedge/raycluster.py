@@ -1,7 +1,6 @@
 """Ray for one campaign: a cluster that is there, or a local one for its time."""
 
 import logging
-import math
 import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ import ray
 from nearedge.config import CampaignConfig
 from nearedge.interruption import GO_ON
 from nearedge.raynodes import amounts_of_nodes, check_nodes
-from nearedge.room import check_node_sizes, custom_resources
+from nearedge.room import check_node_sizes, custom_resources, local_cpus
 from nearedge.site import name_of_address, ray_address
 from nearedge_db.errors import UserError, one_line
 
@@ -109,9 +108,6 @@ def ray_running(config: CampaignConfig) -> Iterator[Servers]:
 
 def _start(config: CampaignConfig, options: dict[str, Any]) -> Servers:
     """Start Ray on this machine."""
-    pools = config.pools.values()
-    wanted = math.ceil(sum(pool.size * pool.cpus for pool in pools))
-    cpus = config.ray.num_cpus or max(os.cpu_count() or 1, wanted)
     this = psutil.Process()
     before = this.children()
     for _ in range(ATTEMPTS):
@@ -120,7 +116,7 @@ def _start(config: CampaignConfig, options: dict[str, Any]) -> Servers:
                 # bound to loopback: a campaign on one machine has nothing to offer to the network
                 ray.init(
                     address="local",
-                    num_cpus=cpus,
+                    num_cpus=local_cpus(config),
                     resources=custom_resources(config),
                     include_dashboard=False,
                     _node_ip_address="127.0.0.1",

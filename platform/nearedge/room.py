@@ -1,10 +1,13 @@
 """What actors ask of Ray's nodes, and whether there is a node that has it."""
 
+import math
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from nearedge.config import CampaignConfig
 from nearedge.pools import PoolConfig
+from nearedge.site import ray_address
 from nearedge_db.errors import UserError
 
 GIB = 1024**3
@@ -36,6 +39,30 @@ def custom_resources(config: CampaignConfig) -> dict[str, float]:
         for name, amount in pool.resources.items():
             total[name] += pool.most * amount
     return dict(total)
+
+
+def local_cpus(config: CampaignConfig) -> int:
+    """CPUs that a local Ray is told to have: as set, else the machine's, or what the pools reserve if that is more."""
+    if config.ray.num_cpus is not None:
+        return config.ray.num_cpus
+    reserved = math.ceil(sum(pool.size * pool.cpus for pool in config.pools.values()))
+    return max(os.cpu_count() or 1, reserved)
+
+
+def warning_about_cpus(config: CampaignConfig) -> str | None:
+    """What to tell a user whose local Ray is to have more CPUs than the machine; None where it has them."""
+    cpus, cores = local_cpus(config), os.cpu_count() or 1
+    if ray_address(config.ray.address) is not None or cpus <= cores:
+        return None
+    if config.ray.num_cpus is not None:
+        fix = "lower ray.num_cpus, or leave it out"
+    else:
+        fix = "lower their size or cpus, or set ray.address to a cluster that has them"
+    asks = ", ".join(f"{name} {pool.size} × {pool.cpus:g}" for name, pool in config.pools.items())
+    return (
+        "warning: Ray is told of more CPUs than this machine has, so that actors share its cores; "
+        f"got {cpus} for {cores} (pools: {asks}); {fix}"
+    )
 
 
 def holds(node: Resources, asks: Resources) -> bool:

@@ -11,9 +11,11 @@ from nearedge_db import store
 from nearedge_db.database import Database, url_of_run
 
 pytest.register_assert_rewrite(
+    "tests.db.contract_candidates",
     "tests.db.contract_database",
     "tests.db.contract_driver",
     "tests.db.contract_ledger",
+    "tests.db.contract_models",
     "tests.db.contract_outage",
     "tests.db.contract_store",
 )

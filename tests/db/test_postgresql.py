@@ -7,10 +7,12 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import ProgrammingError
+from tests.db.contract_candidates import CandidatesContract
 from tests.db.contract_database import DocumentationContract, MigrationContract, QueryContract, ViewsContract
 from tests.db.contract_driver import DriverContract
 from tests.db.contract_joint import JointContract
 from tests.db.contract_ledger import LedgerContract
+from tests.db.contract_models import ModelsContract
 from tests.db.contract_outage import OutageContract
 from tests.db.contract_store import StoreContract
 
@@ -25,6 +27,8 @@ class TestPostgreSQL(
     JointContract,
     DriverContract,
     StoreContract,
+    ModelsContract,
+    CandidatesContract,
     MigrationContract,
     ViewsContract,
     QueryContract,

@@ -1,55 +1,20 @@
 """Everything that is wrong is said in one line, with exit status 2, before Ray starts."""
 
-import os
-import socket
 import sqlite3
-import time
-from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import ray
 from ase import Atoms
 from ase.build import bulk
 from tests.platform.campaign_files import ENERGIES_EV, intensity, write_config, write_target
 
-from nearedge.cli.app import main
 from nearedge.config import TargetConfig, load_config
 from nearedge.preflight import alignment_window, check
-from nearedge.rayaddress import check_listens
-from nearedge.rundir import RunDir
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.errors import UserError
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.structures.extxyz import write_structures
-
-
-@pytest.fixture
-def refused(capsys):
-    """Runs the command, which must fail cleanly without Ray; returns its one line."""
-
-    def run(path: Path, *arguments: str) -> str:
-        before = {entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else set()
-        with pytest.raises(SystemExit) as exit_status:
-            main(["run", str(path), *arguments])
-        assert exit_status.value.code == 2
-        lines = capsys.readouterr().err.splitlines()
-        assert len(lines) == 1, lines
-        assert lines[0].startswith("error: ")
-        assert not ray.is_initialized()
-        assert not ray_children()
-        if before:  # and nothing is left behind
-            assert {entry.name for entry in path.parent.iterdir()} == before
-        return lines[0]
-
-    return run
-
-
-def ray_children() -> list[str]:
-    """Ray processes that this process has started."""
-    children = psutil.Process(os.getpid()).children(recursive=True)
-    return [child.name() for child in children if child.name() in {"raylet", "gcs_server"}]
 
 
 def diamonds(count: int, symbol: str = "C") -> list[Atoms]:
@@ -314,77 +279,6 @@ def test_starting_structures_of_one_group_leave_none_to_hold_out(refused, tmp_pa
 )
 def test_settings_that_belong_to_other_parts_are_checked_too(refused, tmp_path, sections, key):
     assert key in refused(write_config(tmp_path, **sections))
-
-
-def test_a_tracking_server_that_does_not_answer(refused, tmp_path):
-    """In seconds, not after the minutes of retries of MLflow's client."""
-    started = time.monotonic()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        uri = f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}"
-        line = refused(write_config(tmp_path, mlflow=uri))
-    assert "MLflow server does not answer" in line
-    assert "secret" not in line
-    assert time.monotonic() - started < 20  # importing MLflow on a busy machine included
-
-
-def test_a_campaign_goes_on_without_the_server_that_it_was_begun_with(tmp_path):
-    """Down is not wrong: what is not MLflow, or no address, is refused there too."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        config = load_config(
-            write_config(tmp_path, mlflow=f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}")
-        )
-        with pytest.raises(UserError, match="MLflow server does not answer"):
-            check(config)
-        config.run_dir.mkdir(parents=True)
-        RunDir(config.run_dir).write(config.name, mlflow=config.mlflow)
-        told = check(config).mlflow_down
-    assert "Connection refused" in told
-    assert "secret" not in told
-    with pytest.raises(UserError, match="MLflow store cannot be used"):
-        check(config.model_copy(update={"mlflow": "htp://host"}))
-
-
-@pytest.mark.parametrize("form", ["{}", "ray://{}"])
-def test_a_ray_cluster_that_does_not_answer(refused, tmp_path, form):
-    """In seconds, not after the two minutes that Ray tries."""
-    started = time.monotonic()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = form.format(f"127.0.0.1:{taken.getsockname()[1]}")
-        line = refused(write_config(tmp_path, ray={"address": address}))
-    assert f"no Ray cluster answers at ray.address; got {address} (Connection refused)" in line
-    assert time.monotonic() - started < 20
-
-
-@pytest.mark.parametrize("address", ["head", "host:port", "http://host:6379", ":6379"])
-def test_an_address_of_ray_that_is_none(refused, tmp_path, address):
-    assert "ray.address is no address" in refused(write_config(tmp_path, ray={"address": address}))
-
-
-@pytest.mark.parametrize("address", ["auto", "local", "127.0.0.1:{}", "ray://127.0.0.1:{}"])
-def test_an_address_where_somebody_listens_is_fine(address):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        check_listens(address.format(taken.getsockname()[1]))
-
-
-@pytest.mark.parametrize("uri", ["htp://host", "sqlite:///{}/target.csv/mlflow.db"])
-def test_an_mlflow_store_that_cannot_be(refused, tmp_path, uri):
-    assert "MLflow store cannot be used" in refused(write_config(tmp_path, mlflow=uri.format(tmp_path)))
-
-
-def test_a_ray_without_room_for_an_actor(refused, tmp_path):
-    pools = {"labeler": {"size": 1, "cpus": 3}}
-    said = refused(write_config(tmp_path, ray={"num_cpus": 2}, pools=pools))
-    assert "ray.num_cpus has no room for an actor of pools.labeler; got 2 for 3 CPUs" in said
-
-
-def test_pools_that_need_more_than_there_is_take_turns(tmp_path):
-    pools = {"labeler": {"size": 4, "cpus": 1}}
-    assert check(load_config(write_config(tmp_path, ray={"num_cpus": 1}, pools=pools)))
 
 
 def test_an_oracle_that_takes_more_than_its_actor_has(tmp_path):

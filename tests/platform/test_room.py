@@ -6,7 +6,16 @@ from tests.platform.campaign_files import write_config
 
 from nearedge.config import PoolConfig, load_config
 from nearedge.raycluster import ray_running
-from nearedge.room import GIB, actor_options, asked, check_node_sizes, custom_resources, holds
+from nearedge.room import (
+    GIB,
+    actor_options,
+    asked,
+    check_node_sizes,
+    custom_resources,
+    holds,
+    local_cpus,
+    warning_about_cpus,
+)
 from nearedge_db.errors import UserError
 
 SMALL = {"CPU": 2.0, "memory": 4.0 * GIB, "node:10.0.0.1": 1.0}
@@ -88,3 +97,31 @@ def test_a_ray_of_its_own_has_the_custom_resources_and_no_more_gpus_than_the_mac
     with pytest.raises(UserError, match=refused), ray_running(asks):
         raise AssertionError("it was not refused")
     assert not ray.is_initialized()
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr("nearedge.room.os.cpu_count", lambda: 2)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def test_pools_beyond_the_machine_are_warned_of_in_one_line(tmp_path, two_cores):
+    wanted = config(tmp_path, labeler={"size": 1, "cpus": 64})
+    said = warning_about_cpus(wanted)
+    assert "\n" not in said
+    assert "got 66 for 2 (pools: " in said
+    assert "labeler 1 × 64" in said
+    assert "lower their size or cpus" in said
+    assert local_cpus(wanted) == 66, "it runs nevertheless"
+
+
+def test_a_number_of_cpus_beyond_the_machine_is_warned_of(tmp_path, two_cores):
+    said = warning_about_cpus(load_config(write_config(tmp_path, ray={"num_cpus": 3})))
+    assert "got 3 for 2" in said
+    assert "ray.num_cpus" in said
+
+
+def test_no_warning_where_all_have_room_or_a_cluster_decides(tmp_path, two_cores):
+    assert warning_about_cpus(config(tmp_path)) is None
+    wanted = write_config(tmp_path, pools={"labeler": {"cpus": 64}}, ray={"address": "10.0.0.1:6379"})
+    assert warning_about_cpus(load_config(wanted)) is None
