@@ -9,7 +9,10 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True)
 class Kind:
-    """``headline`` names the held-out metric that decides promotion; lower is better."""
+    """``headline`` names the held-out metric that decides promotion; lower is better.
+
+    ``train`` takes a ``device``; what ``load`` returns is on the CPU and goes elsewhere by ``.to(device)``.
+    """
 
     name: str
     settings: type[BaseModel]

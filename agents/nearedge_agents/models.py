@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nearedge_agents.device import own_device
 from nearedge_agents.kinds import make_kind
 from nearedge_services.oracles.external import scratch_prefix
 
@@ -27,16 +28,17 @@ class ModelFiles:
 
 
 class ModelCache:
-    """Keeps the newest model of each kind loaded in this process."""
+    """Keeps the newest model of each kind loaded in this process, on the device that it has."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, tuple[int, Any]] = {}
+        self._device = own_device()
 
     def get(self, model: ModelFiles) -> Any:
         """The loaded model; loads it when this process does not hold this very version."""
         held = self._loaded.get(model.kind)
         if held is None or held[0] != model.model_id:
-            held = (model.model_id, _load(model))
+            held = (model.model_id, _load(model).to(self._device))
             self._loaded[model.kind] = held
         return held[1]
 

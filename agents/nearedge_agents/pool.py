@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 DEATHS = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 AGAIN_S = 1.0
 """How long to wait after a process has died while it started."""
+PULSE_S = 2.0
+"""How often actors without work are asked whether they are there: one that has died would not be missed before it
+is to work."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class _Slot:
     """Whether the process was killed because the work took too long."""
     is_leaving: bool = False
     """Whether it ends when its work is done."""
+    pulse: Any = None
+    """Answers where the process is still there; None where it was not asked."""
 
     @property
     def name(self) -> str:
@@ -116,6 +121,7 @@ class Pool:
     _counted: float = field(default_factory=time.monotonic, repr=False)
     """Until when the capacity is accounted."""
     _not_before: float = field(default=0.0, repr=False)
+    _pulse_at: float = field(default=0.0, repr=False)
 
     def start(self) -> None:
         """Create the actors; returns at once, before they are up."""
@@ -175,6 +181,7 @@ class Pool:
         Their work comes back as lost. Raises what kept an actor from being made: the next would fail as well.
         """
         self._greet()
+        self._feel_pulses()
         self._fill()
         if self.limit_s is None:
             return
@@ -251,6 +258,27 @@ class Pool:
                 self._log("actor lost while it started", actor=slot.name, error=one_line(error))
                 self._not_before = time.monotonic() + AGAIN_S
                 self._end(slot)
+
+    def _feel_pulses(self) -> None:
+        """Let go of actors that have died without work, and ask those without work whether they are there."""
+        now = time.monotonic()
+        if now < self._pulse_at:
+            return
+        self._pulse_at = now + PULSE_S
+        asked = {slot.pulse: slot for slot in self._slots if slot.pulse is not None}
+        answered = ray.wait(list(asked), num_returns=len(asked), timeout=0)[0] if asked else []
+        for pulse in answered:
+            slot = asked[pulse]
+            slot.pulse = None
+            try:
+                ray.get(pulse)
+            except DEATHS as error:
+                if slot.work is None:  # else its work says so
+                    self._log("actor lost without work", actor=slot.name, error=one_line(error))
+                    self._end(slot)
+        for slot in self._slots:
+            if slot.is_free and slot.pulse is None:
+                slot.pulse = slot.actor.__ray_ready__.remote()
 
     def _fill(self) -> None:
         """Ask for the actors that are missing; those that were to leave stay first."""

@@ -9,6 +9,7 @@ from ase import Atoms
 from sqlalchemy.orm import Session
 
 from nearedge_agents.champions import campaign_tags, link_champions
+from nearedge_agents.device import own_device
 from nearedge_agents.kinds import Kind, make_kind
 from nearedge_agents.sizes import fixed_settings
 from nearedge_agents.tracking import Patiently, Sender, TrackingReport, content_of, enter_tracking
@@ -56,6 +57,7 @@ class Trainer(LedgerWorker):
         self.experiment = experiment
         self.run_dir = run_dir
         self._patiently = Patiently()
+        self._device = own_device()
 
     def track(self, campaign_id: int, opening: bool) -> TrackingReport:
         """Send MLflow the trainings that it does not have; ``opening`` makes the store and puts it in order first.
@@ -120,11 +122,16 @@ class Trainer(LedgerWorker):
         if payload["parent_model_id"] is not None:
             with self.database.session() as session:
                 of_parent = self.run_dir / get_model(session, payload["parent_model_id"]).folder
-            parent = kind.load(of_parent)
+            parent = kind.load(of_parent).to(self._device)
             given |= fixed_settings(kind.name, of_parent)
         try:
             model, metrics = kind.train(
-                train, held_out, kind.settings(**given), payload["seed"], initial=parent
+                train,
+                held_out,
+                kind.settings(**given),
+                payload["seed"],
+                initial=parent,
+                device=self._device,
             )
         except (FloatingPointError, PotentialError) as error:
             raise TrainingDivergedError(str(error)) from error
@@ -142,7 +149,7 @@ class Trainer(LedgerWorker):
         """The model that was put into the folder, judged on the held-out structures."""
         folder = self.run_dir / payload["folder"]
         try:
-            metrics = _finite(kind.evaluate(kind.load(folder), held_out))
+            metrics = _finite(kind.evaluate(kind.load(folder).to(self._device), held_out))
             return Trained(folder, fixed_settings(kind.name, folder), metrics, better=True)
         except UserError as error:
             raise StartingModelError(str(error)) from error

@@ -198,6 +198,30 @@ def test_an_actor_that_is_killed_is_lost_and_replaced_by_one_like_it():
     pool.stop()
 
 
+def test_an_actor_that_is_killed_without_work_is_missed_and_replaced(pool, caplog):
+    pids = {done.value for done in (ask(pool, "nap", 0), ask(pool, "nap", 0))}
+    os.kill(pids.pop(), signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    with caplog.at_level("WARNING"):
+        while "actor lost without work" not in caplog.text:
+            assert time.monotonic() < deadline
+            pool.tend()
+            time.sleep(0.05)
+    wait_for(pool, 2)
+    assert [ask(pool, "greet", "Ada").lost for _ in range(4)] == [False] * 4
+
+
+def test_an_actor_that_dies_at_work_while_it_is_asked_is_lost_once(pool):
+    pool._pulse_at = 0.0
+    pool.tend()  # asks
+    pid = ask(pool, "nap", 0).value
+    pool.submit(Work("nap", (60,), tag="long"))
+    os.kill(pid, signal.SIGKILL)
+    assert answer(pool).lost
+    pool._pulse_at = 0.0
+    wait_for(pool, 2)
+
+
 def test_an_actor_that_hangs_is_ended_and_replaced():
     pool = started(limit_s=0.5)
     pid = ask(pool, "nap", 0).value

@@ -32,6 +32,7 @@ def train_prior(
     seed: int,
     initial: Prior | None = None,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> tuple[Prior, dict[str, float]]:
     """A prior trained on the positions of `train`, and its metrics on `held_out` (none when that is empty).
 
@@ -42,13 +43,15 @@ def train_prior(
     without one train without. The components are those of the training spectra; those of `initial` stay
     while the energy grid and the absorber do.
 
-    The same input and seed give the same prior on one thread. `progress` gets the share done and the running
+    The same input and seed give the same prior on one thread of a CPU. It is trained, and stays, on the torch
+    `device`. `progress` gets the share done and the running
     loss. Raises UserError for unusable structures and FloatingPointError when the loss or the weights stop
     being finite.
     """
     _check(train)
     weights = frame_weights(train, settings.energy_temperature_ev)
     prior, spectra = _first_prior(train, held_out, settings, seed, initial, weights)
+    prior = prior.to(device)
     rng = np.random.default_rng(seed)
     draws = FrameDraws(train, weights, settings.atoms_per_step, rng)
     peak = settings.warm_learning_rate if initial is not None else settings.learning_rate
@@ -111,7 +114,7 @@ def _first_prior(
             if learnt is not None and keep
             else condition_space(train, settings.spectrum_absorber)
         )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         prior = Prior(sorted(elements) if initial is None else initial.elements, settings, space)
     if initial is not None:
@@ -122,7 +125,6 @@ def _first_prior(
             {key: value for key, value in state.items() if same or not key.startswith("condition.")},
             strict=same,
         )
-        prior = prior.to(initial.device)
     if prior.condition is None or space is None:
         return prior, None
     spectra = condition_spectra(train, space)

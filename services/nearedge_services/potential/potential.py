@@ -110,6 +110,12 @@ class Potential:
         self.calibration = calibration or Calibration()
         self.device = torch.device(device)
 
+    def to(self, device: torch.device | str) -> "Potential":
+        """This potential, its weights moved there."""
+        self.members.to(device)
+        self.device = torch.device(device)
+        return self
+
     @property
     def elements(self) -> tuple[str, ...]:
         """Chemical symbols of the elements it was trained on."""

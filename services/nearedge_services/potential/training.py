@@ -45,13 +45,15 @@ def train_potential(
     *,
     initial: Potential | None = None,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> tuple[Potential, dict[str, float]]:
     """A committee trained on labelled structures, with its held-out metrics (those of the training set
     without any).
 
     With `initial` the networks start from its weights, keep its architecture and take `settings.warm_steps`
     steps; the elements' own energies are fitted again. `progress(fraction, metrics)` is called some fifty
-    times a member. The spread is calibrated on the held-out structures.
+    times a member. The spread is calibrated on the held-out structures. Trained, and left,
+    on the torch `device`.
 
     Raises UserError for missing labels or for elements that `initial` does not know, TrainingDiverged when
     the loss does not stay finite.
@@ -64,6 +66,7 @@ def train_potential(
         network = build_network(architecture, seed=_member_seed(seed, member))
         if initial is not None:
             network.load_state_dict(initial.members[member].state_dict())
+        network.to(device)
         report = _part_of(progress, member, count)
         losses.append(
             _train_member(
@@ -76,7 +79,7 @@ def train_potential(
             )
         )
         members.append(network)
-    potential = Potential(architecture, members)
+    potential = Potential(architecture, members, device=device)
     judged = list(held_out) if held_out else frames
     potential.calibration = calibrate(potential, judged)
     metrics = evaluate_potential(potential, judged) | {"train_loss": float(np.mean(losses))}

@@ -41,4 +41,4 @@ def coordination_means(
 
 def baseline_spectra(table: Tensor, atoms: Atoms, species: Tensor) -> Tensor:
     """Spectra (N, G) from the ``coordination_means`` table (S, C, G)."""
-    return table[species, _classes(atoms)]
+    return table[species, _classes(atoms).to(species.device)]

@@ -74,12 +74,12 @@ def _atom_metrics(structures: Sequence[LabelledStructure], surrogate: Surrogate)
     ):
         true = structure.spectra[structure.labelled] / unit
         mean = torch.as_tensor(spectra.mean(0))[structure.labelled]
-        species = surrogate.batch([structure.atoms]).species
-        table = surrogate.network.coordination_means
+        species = surrogate.batch([structure.atoms]).species.cpu()
+        table = surrogate.network.coordination_means.cpu()
         simple = baseline_spectra(table, structure.atoms, species)[structure.labelled] / unit
         squares.append((mean - true).square().mean(-1))
         baseline.append((simple - true).square().mean(-1))
-        typical = surrogate.network.means[species][structure.labelled] / unit
+        typical = surrogate.network.means.cpu()[species][structure.labelled] / unit
         overall.append((typical - true).square().mean(-1))
     return {
         "per_atom_mse": float(torch.cat(squares).mean()),

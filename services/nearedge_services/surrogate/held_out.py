@@ -110,7 +110,7 @@ def held_out_cases(
 
 
 def _cell_mean(spectra: Tensor, chosen: Tensor, grid: EnergyGrid) -> Array:
-    return area_normalised(spectra[..., chosen, :].double().mean(-2), grid).cpu().numpy()
+    return area_normalised(spectra[..., chosen.to(spectra.device), :].double().mean(-2), grid).cpu().numpy()
 
 
 def distances(case: HeldOutCase, cases: Sequence[HeldOutCase], grid: EnergyGrid) -> Distances:

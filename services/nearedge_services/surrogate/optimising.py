@@ -39,13 +39,18 @@ class Examples:
     complete: Tensor
 
     @classmethod
-    def of(cls, structures: Sequence[LabelledStructure], elements: tuple[str, ...]) -> "Examples":
+    def of(
+        cls,
+        structures: Sequence[LabelledStructure],
+        elements: tuple[str, ...],
+        device: torch.device | str = "cpu",
+    ) -> "Examples":
         """Those structures, one after another."""
         return cls(
-            batch=Batch.from_atoms([structure.atoms for structure in structures], elements),
-            true=torch.cat([structure.spectra for structure in structures]),
-            labelled=torch.cat([structure.labelled for structure in structures]),
-            complete=torch.stack([structure.complete for structure in structures]),
+            batch=Batch.from_atoms([structure.atoms for structure in structures], elements, device=device),
+            true=torch.cat([structure.spectra for structure in structures]).to(device),
+            labelled=torch.cat([structure.labelled for structure in structures]).to(device),
+            complete=torch.stack([structure.complete for structure in structures]).to(device),
         )
 
     def loss(self, spectra: Tensor, cell_mean_weight: float) -> Tensor:
@@ -113,10 +118,12 @@ class Draws:
         settings: SurrogateSettings,
         bootstrap: float,
         generator: torch.Generator,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.structures = structures
         self.elements = elements
         self.generator = generator
+        self.device = device
         self.chances = bootstrap_chances(structures, bootstrap, generator)
         mean_atoms = sum(len(structure.atoms) for structure in structures) / len(structures)
         self.size = max(1, round(settings.batch_atoms / mean_atoms))
@@ -124,7 +131,7 @@ class Draws:
     def draw(self) -> Examples:
         """The examples of one step."""
         chosen = torch.multinomial(self.chances, self.size, replacement=True, generator=self.generator)
-        return Examples.of([self.structures[i] for i in chosen.tolist()], self.elements)
+        return Examples.of([self.structures[i] for i in chosen.tolist()], self.elements, self.device)
 
 
 def bootstrap_chances(
@@ -139,5 +146,5 @@ def bootstrap_chances(
 
 def moved(batch: Batch, sigma: Tensor, generator: torch.Generator) -> Batch:
     """Positions with Gaussian noise of ``sigma`` (B,) Å."""
-    noise = torch.randn(batch.positions.shape, generator=generator)
+    noise = torch.randn(batch.positions.shape, generator=generator).to(batch.positions)
     return batch.with_positions(batch.positions + noise * sigma[batch.structure, None])

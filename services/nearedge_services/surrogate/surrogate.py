@@ -85,6 +85,11 @@ class Surrogate:
         """Where the weights are."""
         return self.network.means.device
 
+    def to(self, device: torch.device | str) -> "Surrogate":
+        """This surrogate, its weights moved there."""
+        self.network.to(device)
+        return self
+
     def batch(self, structures: Sequence[Atoms]) -> Batch:
         """Structures as tensors on the surrogate's device. Raises UserError for unknown elements."""
         for atoms in structures:

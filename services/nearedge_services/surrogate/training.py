@@ -48,14 +48,15 @@ def train_surrogate(
     seed: int,
     initial: Surrogate | None = None,
     progress: Progress | None = None,
+    device: str = "cpu",
 ) -> tuple[Surrogate, dict[str, float]]:
     """Train on labelled structures; calibrate and evaluate on held-out ones of other groups.
 
-    Deterministic for a seed on one thread. ``initial`` starts from its weights and keeps its basis, elements
-    and grid, with the settings' ``refine_steps``. The metrics are those of ``evaluate_surrogate``;
-    ``coverage_90`` and ``distance_coverage_90`` are of groups whose own errors took no part in the
-    calibration. Raises UserError for unlabelled structures, mixed grids, an empty set, or settings that do
-    not fit ``initial``; FloatingPointError when the training diverges.
+    Deterministic for a seed on one thread of a CPU; trained, and left, on the torch ``device``. ``initial``
+    starts from its weights and keeps its basis, elements and grid, with the settings' ``refine_steps``. The
+    metrics are those of ``evaluate_surrogate``; ``coverage_90`` and ``distance_coverage_90`` are of groups
+    whose own errors took no part in the calibration. Raises UserError for unlabelled structures, mixed grids,
+    an empty set, or settings that do not fit ``initial``; FloatingPointError when the training diverges.
     """
     if not train or not held_out:
         raise UserError(
@@ -68,10 +69,11 @@ def train_surrogate(
     structures = read_structures(train, elements, grid)
     unseen = read_structures(held_out, elements, grid)
     network = _copy(initial, settings) if initial else _fresh(structures, settings, elements, grid, seed)
+    network.to(device)
     for fit in (_fit_members, _fit_noise_aware):
         fit(network, structures, elements, settings, seed, initial is not None, progress)
     species = [_species(structure, elements) for structure in structures]
-    network.coordination_means.copy_(coordination_means(structures, species, network.means))
+    network.coordination_means.copy_(coordination_means(structures, species, network.means.cpu()))
     absorbers = tuple(e for k, e in enumerate(elements) if any(bool(s.complete[k]) for s in structures))
     cases = held_out_cases(network.eval(), unseen, elements, absorbers, grid)
     surrogate = Surrogate(network, settings, elements, absorbers, grid, calibrate(cases, grid))
@@ -143,7 +145,7 @@ def _fit_members(
     for index in range(settings.members):
         member = cast(Member, network.members[index])
         generator = torch.Generator().manual_seed(seed + 7919 * (index + 1))
-        draws = Draws(structures, elements, settings, settings.bootstrap, generator)
+        draws = Draws(structures, elements, settings, settings.bootstrap, generator, network.means.device)
 
         def loss_of_step(draws: Draws = draws, member: Member = member) -> Tensor:
             examples = draws.draw()
@@ -169,11 +171,11 @@ def _fit_noise_aware(
     if noisy is None:
         return
     generator = torch.Generator().manual_seed(seed + 104729)
-    draws = Draws(structures, elements, settings, 0.0, generator)
+    draws = Draws(structures, elements, settings, 0.0, generator, network.means.device)
 
     def loss_of_step() -> Tensor:
         examples = draws.draw()
-        sigma = random_sigmas(len(examples.batch.counts), generator)
+        sigma = random_sigmas(len(examples.batch.counts), generator).to(network.means.device)
         batch = moved(examples.batch, sigma, generator)
         spectra = network.basis.spectra(noisy(batch, sigma), batch.species)
         return examples.loss(spectra, settings.noise_aware_cell_mean_weight)
@@ -188,7 +190,7 @@ def _jittered(batch: Batch, settings: SurrogateSettings, generator: torch.Genera
     """Positions with noise, its size drawn for each structure."""
     if not settings.jitter_max_a:
         return batch
-    share = torch.rand(len(batch.counts), generator=generator)
+    share = torch.rand(len(batch.counts), generator=generator).to(batch.positions.device)
     sigma = settings.jitter_min_a + (settings.jitter_max_a - settings.jitter_min_a) * share
     return moved(batch, sigma, generator)
 

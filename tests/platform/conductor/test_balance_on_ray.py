@@ -141,6 +141,29 @@ def test_a_node_that_joins_is_used_and_the_work_of_a_killed_one_is_done_elsewher
     )
 
 
+def test_actors_without_work_on_a_killed_node_are_replaced_before_there_is_any(cluster):
+    """The head sees the death of a raylet at once; the pool asks every two seconds."""
+    _, second = (join(cluster, num_cpus=1) for _ in range(2))
+    naps = Naps("labeler", deque())
+    killed: list[str] = []
+    before: list[str] = []
+    replaced: list[str] = []
+
+    def tick(pools: dict[str, Pool]) -> None:
+        pool = pools["labeler"]
+        if not killed and pool.free == 2:
+            before.extend(slot.name for slot in pool._slots)
+            second.all_processes["raylet"][0].process.kill()
+            join(cluster, num_cpus=1)
+            killed.append("second")
+        elif killed and not replaced and pool.free == 2:
+            replaced.extend({slot.name for slot in pool._slots} - set(before))
+
+    stream([naps], {"labeler": PoolConfig(size=2, cpus=1)}, lambda: bool(replaced), tick)
+    assert len(replaced) == 1, "the other one stays"
+    assert naps.lost == 0
+
+
 def test_pools_share_one_cpu_and_all_work_is_done(cluster):
     join(cluster, num_cpus=1)
     stages = [
