@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # One thread per process: Ray runs several processes, and results then do not depend on the number of cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: setup dft campaign test test-all check weights lock wheel clean
+.PHONY: setup dft campaign test test-platform test-others test-all check weights lock wheel clean
 
 setup: $(READY)
 
@@ -44,8 +44,15 @@ $(DFT): requirements-dft.lock deploy/dft/siteconfig.py $(READY)
 campaign: setup
 	$(BIN)/nearedge run examples/quickstart.yaml
 
+# Two halves that take about as long, side by side; each is shown when it is done.
 test: setup
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(MAKE) --no-print-directory --output-sync=target -j 2 test-platform test-others
+
+test-platform: setup
+	$(BIN)/python -m pytest -q -m "not slow" tests/platform
+
+test-others: setup
+	$(BIN)/python -m pytest -q -m "not slow" tests --ignore tests/platform
 
 test-all: setup
 	$(BIN)/python -m pytest -q

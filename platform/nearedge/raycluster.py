@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray._private import ray_constants
 
 from nearedge.config import CampaignConfig
 from nearedge.interruption import GO_ON
@@ -20,6 +21,8 @@ from nearedge_db.errors import UserError, one_line
 
 VITAL = ("raylet", "gcs_server")
 """Names of the processes without which Ray does nothing."""
+
+LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 ATTEMPTS = 4
 """How often Ray is started: it gives up after 30 s by itself, which a busy machine may need longer than."""
@@ -112,8 +115,7 @@ def _start(config: CampaignConfig, options: dict[str, Any]) -> Servers:
     before = this.children()
     for _ in range(ATTEMPTS):
         try:
-            with signals_kept(), deaf_children():
-                # bound to loopback: a campaign on one machine has nothing to offer to the network
+            with signals_kept(), deaf_children(), loopback_only():
                 ray.init(
                     address="local",
                     num_cpus=local_cpus(config),
@@ -150,6 +152,25 @@ def deaf_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def loopback_only() -> Iterator[None]:
+    """Servers of a Ray started inside listen on loopback: a campaign of one machine has nothing to offer to others.
+
+    The variable is Ray's, for desktop systems; this process read it when it imported Ray. The address alone does not
+    do it: they listen on every interface then.
+    """
+    before, known = os.environ.get(LOOPBACK_VARIABLE), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[LOOPBACK_VARIABLE], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = known
+        if before is None:
+            del os.environ[LOOPBACK_VARIABLE]
+        else:
+            os.environ[LOOPBACK_VARIABLE] = before
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """The bench ``chaos``: the same campaign twice, undisturbed and with everything that can be killed killed.
 
-Both run ``nearedge run`` on a Ray cluster of two nodes, small networks of carbon and the oracle ``xtb``. In the second,
+The short form leaves the undisturbed one out: see `quality` for what its answer is held against. Both run
+``nearedge run`` on a Ray cluster of two nodes, small networks of carbon and the oracle ``xtb``. In the disturbed one,
 processes are killed with ``kill -9`` at moments that the seed decides, and the oracle hangs, crashes and returns
 garbage for structures that the seed chooses. What the oracle itself wrote down is then held against the database.
 """
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,8 @@ from nearedge.bench.chaos.rows import rows
 from nearedge.bench.chaos.striking import Striker
 from nearedge_db.database import Database, url_of_run
 
-FULL = Size(starting=16, baseline=8, guided=24, best_worse=1.5, late_worse=0.3)
-SHORT = Size(starting=6, baseline=2, guided=6, best_worse=2.5, late_worse=0.8)
+FULL = Size(starting=16, baseline=8, guided=24, first_strike=2)
+SHORT = Size(starting=6, baseline=2, guided=6, first_strike=6)
 SHARE = 0.1
 """Probability of a fault of the oracle for a structure that is not a starting one."""
 PAUSE_S = 0.5
@@ -42,33 +44,19 @@ class ChaosBench:
     def run(self, options: BenchOptions, report: Report) -> BenchResult:
         """See `Bench.run`."""
         size = SHORT if options.short else FULL
-        mark = uuid.uuid4().hex
-        with cluster.interrupted_by_sigterm(), cluster.short_folder() as folder:
-            report(0.0, "starting structures")
-            material = campaign.make_material(
-                folder / "material",
-                size,
-                options.seed,
-                lambda share: report(0.1 * share, "starting structures"),
-            )
-            environment = cluster.environment(folder, mark)
-            with cluster.running(folder, environment, campaign.CPUS) as nodes:
-                runs = _Runs(folder, environment, nodes, material, size, options.seed, report)
-                undisturbed, _ = runs.run(
-                    "undisturbed", OraclePlan(str(folder), options.seed, {}, 0.0, PAUSE_S), [], 0.1
-                )
-                if undisturbed.status != 0:
-                    raise RuntimeError(f"the undisturbed campaign failed: {runs.output('undisturbed')}")
-                disturbed, evidence = runs.run(
-                    "disturbed", *_plans(folder, material, size, options.seed), 0.4
-                )
+        mark, undisturbed = uuid.uuid4().hex, None
+        with session(size, options.seed, mark, report) as runs:
+            if not options.short:
+                undisturbed = runs.undisturbed(0.1)
+            disturbed, evidence = runs.disturbed(0.1 if options.short else 0.5)
+            output, folder = runs.output("disturbed"), runs.folder
+            runs.nodes.stop()
             report(0.95, "what is left")
             evidence.orphans.extend(leavings.orphans(mark))
             evidence.scratch.extend(leavings.scratch_left(folder / "scratch"))
-            output = runs.output("disturbed")
         data = {
             "size": asdict(size),
-            "undisturbed": asdict(undisturbed),
+            "undisturbed": None if undisturbed is None else asdict(undisturbed),
             "disturbed": asdict(disturbed),
             "evidence": asdict(evidence),
             "lost": evidence.lost,
@@ -97,9 +85,22 @@ def _attempts(evidence: Evidence) -> list[dict[str, Any]]:
 
 
 def _plans(folder: Path, material: Material, size: Size, seed: int) -> tuple[OraclePlan, list[Strike]]:
-    """What goes wrong: the oracle for starting structures and by chance, and processes in the first two thirds."""
+    """What goes wrong: the oracle for starting structures and by chance, and processes up to two thirds."""
     plan = OraclePlan(str(folder), seed, faults_of_known(material.keys, seed), SHARE, PAUSE_S)
-    return plan, strikes(VICTIMS, 2, (2 * size.labels) // 3, seed)
+    return plan, strikes(VICTIMS, size.first_strike, (2 * size.labels) // 3, seed)
+
+
+@contextmanager
+def session(size: Size, seed: int, mark: str, report: Report) -> "Iterator[_Runs]":
+    """What campaigns need: a folder, material, and Ray's nodes, whose processes bear the mark."""
+    with cluster.interrupted_by_sigterm(), cluster.short_folder() as folder:
+        report(0.0, "starting structures")
+        material = campaign.make_material(
+            folder / "material", size, seed, lambda share: report(0.1 * share, "starting structures")
+        )
+        environment = cluster.environment(folder, mark)
+        with cluster.running(folder, environment, campaign.CPUS) as nodes:
+            yield _Runs(folder, environment, nodes, material, size, seed, report)
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,23 @@ class _Runs:
     seed: int
     report: Report
 
-    def run(
+    def undisturbed(self, share: float) -> Outcome:
+        """A campaign in which nothing goes wrong; ``share`` of the bench is done before."""
+        name = "undisturbed"
+        outcome, _ = self._run(name, OraclePlan(str(self.folder), self.seed, {}, 0.0, PAUSE_S), [], share)
+        if outcome.status != 0:
+            raise RuntimeError(f"the undisturbed campaign failed: {self.output(name)}")
+        return outcome
+
+    def disturbed(self, share: float) -> tuple[Outcome, Evidence]:
+        """One with all faults."""
+        plan, to_strike = _plans(self.folder, self.material, self.size, self.seed)
+        return self._run("disturbed", plan, to_strike, share)
+
+    def _run(
         self, name: str, plan: OraclePlan, to_strike: list[Strike], share: float
     ) -> tuple[Outcome, Evidence]:
-        """One campaign to its end; ``share`` of the bench is done before."""
+        """One campaign to its end."""
         config = campaign.write(
             name, self.folder / name, self.material, self.size, self.nodes.address, self.seed
         )
@@ -164,7 +178,7 @@ class _Runs:
         while time.monotonic() < end:
             labels = watch.look(time.time())
             striker.step(labels)
-            self.report(share + 0.3 * min(labels / self.size.labels, 1.0), f"{labels} labels")
+            self.report(share + 0.4 * min(labels / self.size.labels, 1.0), f"{labels} labels")
             status = driver.wait(0.1)
             if status is not None:
                 return status
@@ -190,6 +204,7 @@ def _outcome(
         guided=summary.labels.guided,
         baseline=summary.labels.baseline,
         best_distance=summary.best_distance,
+        best_over_start=summary.best_over_seed,
         late_over_unguided=summary.late_over_unguided,
         label_times=sorted(at - started for at in watch.times.values()),
     )

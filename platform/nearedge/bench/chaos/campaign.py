@@ -20,27 +20,29 @@ COMPOSITION = "C16"
 DENSITY_G_CM3 = (2.0, 3.2)
 TARGET_G_CM3 = 2.9
 MELT_QUENCH = MeltQuenchSettings(melt_steps=100, quench_steps=250, relax_steps=60)
-LABEL_MINUTES = 0.25
-"""After so long a label counts as hanging: fifty times what one takes, for a machine that has other work too."""
+LABEL_MINUTES = 0.15
+"""After so long a label counts as hanging: ten times what one takes, for a machine that has other work too."""
+
+ACTOR_CPUS = 0.4
+CPUS = 2
+"""What the five actors reserve together. Ray starts as many workers at once when a driver comes: more would be idle."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How long a campaign is, and how well two of that length agree.
+    """How long a campaign is.
 
     Attributes:
         starting: structures to start from.
         baseline, guided: labels of unguided and of guided samples.
-        best_worse: the best distance may be so many times that of the undisturbed campaign.
-        late_worse: and late over unguided larger by so much. Few labels make both a matter of luck: what is computed
-            in which order depends on time, and guided samples on what was computed before.
+        first_strike: number of labels from which on processes are killed; not before the starting structures are
+            labelled where there are few of them, or a driver that is killed ends the oracle that was to hang.
     """
 
     starting: int
     baseline: int
     guided: int
-    best_worse: float
-    late_worse: float
+    first_strike: int
 
     @property
     def labels(self) -> int:
@@ -106,17 +108,13 @@ def settings(
         "acquisition": {"selectivity": 2.0, "max_waiting": 8},
         "stop": {"labels": size.guided, "baseline_labels": size.baseline},
         "pools": {
-            "generator": {"cpus": 1},
-            "scorer": {"cpus": 1},
-            "labeler": {"size": 2, "cpus": 1, "task_minutes": LABEL_MINUTES},
-            "trainer": {"size": 1, "cpus": 1},
+            "generator": {"cpus": ACTOR_CPUS},
+            "scorer": {"cpus": ACTOR_CPUS},
+            "labeler": {"size": 2, "cpus": ACTOR_CPUS, "task_minutes": LABEL_MINUTES},
+            "trainer": {"size": 1, "cpus": ACTOR_CPUS},
         },
         "ray": {"address": address},
     }
-
-
-CPUS = 5
-"""What the pools reserve together."""
 
 
 def write(name: str, folder: Path, material: Material, size: Size, address: str, seed: int) -> Path:

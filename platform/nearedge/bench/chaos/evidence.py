@@ -18,6 +18,7 @@ class Outcome:
         sessions: drivers.
         guided, baseline: labels of guided and unguided samples.
         best_distance: smallest spectral distance of a guided structure, 1/eV.
+        best_over_start: the same over that of the starting structures.
         late_over_unguided: see `nearedge.summary`.
         label_times: when each label was seen first, seconds from the start, ascending.
     """
@@ -28,8 +29,17 @@ class Outcome:
     guided: int
     baseline: int
     best_distance: float | None
+    best_over_start: float | None
     late_over_unguided: float | None
     label_times: list[float]
+
+    @property
+    def ratios(self) -> dict[str, float | None]:
+        """How good the answer is, by the names of `nearedge.bench.chaos.quality.SPREADS`."""
+        return {
+            "best over best starting structure": self.best_over_start,
+            "late over unguided": self.late_over_unguided,
+        }
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from nearedge.report.style import ACCENT, GUIDED, GUIDED_SOFT, INK, MUTED
 
 
 def draw(result: BenchResult, path: Path) -> None:
-    """Every calculation as a bar with its faults, and the number of labels beside the undisturbed campaign."""
+    """Every calculation as a bar with its faults, and the number of labels (of an undisturbed campaign too)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 8), layout="constrained")
@@ -54,6 +54,8 @@ def _draw_calculations(axis: Any, attempts: Sequence[Mapping[str, Any]], evidenc
 
 def _draw_labels(axis: Any, data: Mapping[str, Any]) -> None:
     for name, colour in (("undisturbed", GUIDED_SOFT), ("disturbed", GUIDED)):
+        if data[name] is None:
+            continue
         times = data[name]["label_times"]
         axis.step([0.0, *times], range(len(times) + 1), where="post", color=colour, label=name)
         axis.axvline(data[name]["seconds"], color=colour, ls=":", lw=1)

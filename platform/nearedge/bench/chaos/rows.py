@@ -6,18 +6,19 @@ from nearedge.bench.base import Row
 from nearedge.bench.chaos.campaign import Size
 from nearedge.bench.chaos.evidence import Evidence, Outcome
 from nearedge.bench.chaos.plan import FAULTS, Victim
+from nearedge.bench.chaos.quality import SPREADS
 
 
 def rows(
-    undisturbed: Outcome, disturbed: Outcome, evidence: Evidence, victims: Sequence[Victim], size: Size
+    undisturbed: Outcome | None, disturbed: Outcome, evidence: Evidence, victims: Sequence[Victim], size: Size
 ) -> list[Row]:
-    """The table; baseline: the same campaign undisturbed."""
+    """The table; baseline: the same campaign undisturbed, if it was run."""
     return [
         *_injected(evidence, victims),
         *_nothing_lost(disturbed, evidence, size),
         *_again(evidence),
         *_left(evidence),
-        *_quality(undisturbed, disturbed, size),
+        *_quality(undisturbed, disturbed),
     ]
 
 
@@ -64,23 +65,29 @@ def _left(evidence: Evidence) -> list[Row]:
     ]
 
 
-def _quality(undisturbed: Outcome, disturbed: Outcome, size: Size) -> list[Row]:
-    best, late = undisturbed.best_distance, undisturbed.late_over_unguided
-    if best is None or late is None:
+def _quality(undisturbed: Outcome | None, disturbed: Outcome) -> list[Row]:
+    baselines = dict.fromkeys(SPREADS) if undisturbed is None else undisturbed.ratios
+    if undisturbed is not None and None in baselines.values():
         raise RuntimeError("the undisturbed campaign has no guided labels to compare with")
+    calm = undisturbed
     return [
-        Row.at_most(
+        *(
+            Row.at_most(what, disturbed.ratios[what], spread.limit(baselines[what]), baseline=baselines[what])
+            for what, spread in SPREADS.items()
+        ),
+        Row.shown(
             "best spectral distance",
             _milli(disturbed.best_distance),
-            1e3 * best * size.best_worse,
             "10⁻³ per eV",
-            baseline=1e3 * best,
+            baseline=None if calm is None else _milli(calm.best_distance),
         ),
-        Row.at_most(
-            "late over unguided", disturbed.late_over_unguided, late + size.late_worse, "", baseline=late
+        Row.shown(
+            "wall time of the campaign",
+            disturbed.seconds,
+            "s",
+            baseline=None if calm is None else calm.seconds,
         ),
-        Row.shown("wall time of the campaign", disturbed.seconds, "s", baseline=undisturbed.seconds),
-        Row.shown("drivers", disturbed.sessions, "", baseline=undisturbed.sessions),
+        Row.shown("drivers", disturbed.sessions, "", baseline=None if calm is None else calm.sessions),
     ]
 
 

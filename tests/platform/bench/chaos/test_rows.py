@@ -11,8 +11,8 @@ from nearedge.bench.chaos.journal import Line
 from nearedge.bench.chaos.plan import FAULTS, VICTIMS
 from nearedge.bench.chaos.rows import rows
 
-SIZE = Size(starting=4, baseline=1, guided=2, best_worse=1.5, late_worse=0.3)
-CALM = Outcome(0, 30.0, 1, 2, 1, 0.010, 0.5, [1.0, 2.0])
+SIZE = Size(starting=4, baseline=1, guided=2, first_strike=2)
+CALM = Outcome(0, 30.0, 1, 2, 1, 0.010, 0.4, 0.5, [1.0, 2.0])
 SHAKEN = replace(CALM, sessions=2, seconds=60.0, best_distance=0.012)
 FAULT_LINES = [
     line
@@ -85,8 +85,8 @@ def test_work_that_nothing_explains_is_told():
         ({"status": 1}, "campaign finished"),
         ({"status": None}, "campaign finished"),
         ({"guided": 1}, "labels of guided and unguided samples"),
-        ({"best_distance": 0.0151}, "best spectral distance"),
-        ({"best_distance": None}, "best spectral distance"),
+        ({"best_over_start": 0.61}, "best over best starting structure"),
+        ({"best_over_start": None}, "best over best starting structure"),
         ({"late_over_unguided": 0.81}, "late over unguided"),
     ],
 )
@@ -96,4 +96,4 @@ def test_a_worse_end_is_told(changes, what):
 
 def test_without_labels_there_is_nothing_to_compare_with():
     with pytest.raises(RuntimeError, match="no guided labels"):
-        rows(replace(CALM, best_distance=None), SHAKEN, WELL, VICTIMS, SIZE)
+        rows(replace(CALM, best_over_start=None), SHAKEN, WELL, VICTIMS, SIZE)
