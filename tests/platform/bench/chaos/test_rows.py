@@ -9,6 +9,7 @@ from nearedge.bench.chaos.campaign import Size
 from nearedge.bench.chaos.evidence import Evidence, Outcome
 from nearedge.bench.chaos.journal import Line
 from nearedge.bench.chaos.plan import FAULTS, VICTIMS
+from nearedge.bench.chaos.quality import DEVIATIONS, SPREADS, Spread
 from nearedge.bench.chaos.rows import rows
 
 SIZE = Size(starting=4, baseline=1, guided=2, first_strike=2)
@@ -85,9 +86,12 @@ def test_work_that_nothing_explains_is_told():
         ({"status": 1}, "campaign finished"),
         ({"status": None}, "campaign finished"),
         ({"guided": 1}, "labels of guided and unguided samples"),
-        ({"best_over_start": 0.61}, "best over best starting structure"),
+        (
+            {"best_over_start": 0.4 + 3.1 * SPREADS["best over best starting structure"].std},
+            "best over best starting structure",
+        ),
         ({"best_over_start": None}, "best over best starting structure"),
-        ({"late_over_unguided": 0.81}, "late over unguided"),
+        ({"late_over_unguided": 0.97}, "late over unguided"),
     ],
 )
 def test_a_worse_end_is_told(changes, what):
@@ -97,3 +101,18 @@ def test_a_worse_end_is_told(changes, what):
 def test_without_labels_there_is_nothing_to_compare_with():
     with pytest.raises(RuntimeError, match="no guided labels"):
         rows(replace(CALM, best_over_start=None), SHAKEN, WELL, VICTIMS, SIZE)
+
+
+def test_without_an_undisturbed_campaign_those_measured_before_are_the_measure():
+    limits = [spread.mean + DEVIATIONS * spread.std for spread in SPREADS.values()]
+    for share in (0.99, 1.01):
+        best, late = (share * limit for limit in limits)
+        found = rows(
+            None, replace(SHAKEN, best_over_start=best, late_over_unguided=late), WELL, VICTIMS, SIZE
+        )
+        missed = {row.what for row in found if row.passed is False}
+        assert missed == (set() if share < 1 else set(SPREADS))
+
+
+def test_the_spread_of_some_campaigns():
+    assert Spread.of([0.4, 0.6]) == Spread(0.5, pytest.approx(0.02**0.5))
