@@ -29,7 +29,7 @@ from nearedge_db.states import TaskKind
 NAME = "real"
 LABEL_S = 20.0
 LABELERS = 3
-SIZE = Size(starting=6, baseline=9, guided=51, best_worse=0.0, late_worse=0.0)
+SIZE = Size(starting=6, baseline=9, guided=51)
 LIMIT_S = 1500.0
 LOOK_EVERY_S = 2.0
 

@@ -42,7 +42,7 @@ class Size:
     starting: int
     baseline: int
     guided: int
-    first_strike: int
+    first_strike: int = 2
 
     @property
     def labels(self) -> int:
