@@ -70,6 +70,8 @@ class Confirmation:
     structures: tuple[Checked, ...]
     shift_ev: float | None
     """Energy of the second oracle's zero on the target's own axis."""
+    shift_range_ev: tuple[float, float] | None
+    """Shifts that are about as good: within them, which structures are confirmed may differ."""
     residual: float | None
     """Mean distance of the target to the nearest starting structures at that shift, 1/eV."""
     unplaced: str | None
@@ -147,6 +149,7 @@ def read_confirmation(session: Session, campaign: Campaign) -> Confirmation | No
         wanted=settings.best,
         structures=tuple(_checked(rows, target, judged)),
         shift_ev=None if alignment is None else alignment.shift_ev,
+        shift_range_ev=None if alignment is None else alignment.shift_range_ev,
         residual=None if alignment is None else alignment.residual,
         unplaced=None if target is not None or unplaced is None else str(unplaced["reason"]),
         correction=None

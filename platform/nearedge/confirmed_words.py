@@ -26,10 +26,12 @@ def _row(one: Checked, lowest: float) -> tuple[str, ...]:
 def sentences(confirmation: Confirmation) -> list[str]:
     """How many are confirmed and by what measure, where the target was put, and what the correction is worth."""
     said = [_verdict(confirmation)]
-    if confirmation.shift_ev is not None and confirmation.residual is not None:
+    if confirmation.shift_ev is not None and confirmation.shift_range_ev is not None:
+        low, high = confirmation.shift_range_ev
         said.append(
-            f"The second oracle's zero lies at {confirmation.shift_ev:.2f} eV on the target's axis; there the nearest "
-            f"starting structures are {_distance(confirmation.residual)} from the target on average."
+            f"The second oracle's zero lies at {confirmation.shift_ev:.2f} eV on the target's axis ({low:.2f} to "
+            f"{high:.2f} are about as good); there the nearest starting structures are "
+            f"{_distance(confirmation.residual)} from the target on average."
         )
     if confirmation.unplaced is not None:
         said.append(f"There are no distances by the second oracle: {confirmation.unplaced}.")

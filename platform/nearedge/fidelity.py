@@ -29,6 +29,9 @@ class ConfirmConfig(Section):
     discovered structure has to beat, and teach the correction."""
     every: int | None = Field(None, ge=1)
     """After so many guided labels the best so far are confirmed already."""
+    align: bool = True
+    """Find the target's place on the energies of this method by a rigid shift against the starting structures;
+    ``False`` where the file has these energies already, as a spectrum has that this method calculated."""
 
 
 def spelt_out(data: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ FOUND = Confirmation(
         Checked(1, "seed", 0.020, 0.020, -8.8, 0.021, confirmed=False),
     ),
     shift_ev=-1.25,
+    shift_range_ev=(-1.5, -0.75),
     residual=0.025,
     unplaced=None,
     correction=CorrectionError(pairs=8, shift_ev=1.2, error=0.004, shifted_error=0.009, constant_error=0.006),
@@ -33,7 +34,7 @@ def test_how_many_are_confirmed_is_said_first():
     said = sentences(FOUND)
     assert said[0].startswith("gpaw confirms 1 of 2 best structures")
     assert "1 starting structures (20.00)" in said[0]
-    assert "-1.25 eV" in said[1]
+    assert "-1.25 eV on the target's axis (-1.50 to -0.75 are about as good)" in said[1]
     assert "error of 4.00" in said[-1]
     assert said[-1].endswith("it has learnt how structures differ.")
 
@@ -48,6 +49,7 @@ def test_what_is_missing_is_said():
         FOUND,
         structures=(),
         shift_ev=None,
+        shift_range_ev=None,
         residual=None,
         unplaced="too short",
         correction=None,

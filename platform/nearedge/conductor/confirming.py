@@ -112,7 +112,9 @@ class Confirming:
             densities = {
                 use.structure_id: get_structure(session, use.structure_id).density_g_cm3 for use in seeds
             }
-            self.target = read_target(session, context.campaign_id, self._oracle.settings_hash)
+            stored = read_target(session, context.campaign_id, self._oracle.settings_hash)
+        aligns = settings is None or settings.align
+        self.target = stored if stored is not None and (stored.alignment is not None) == aligns else None
         self._is_placed = self.target is not None
         best = min(seeds, key=lambda use: use.spectral_distance or 0.0).structure_id
         self._starts = spread_over(densities, best, settings.starts if settings else 0)

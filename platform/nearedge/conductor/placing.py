@@ -41,8 +41,11 @@ def place_target(
 ) -> Target:
     """The campaign's spectrum on the second oracle's ``grid``: one rigid shift against its cell means, each (G,).
 
-    Raises UserError where there are too few of them or the shift cannot be told.
+    Without a shift where ``confirm.align`` says that the file has the oracle's own energies. Raises UserError where
+    there are too few spectra, the shift cannot be told, or spectrum and grid share too little.
     """
+    if config.confirm is not None and not config.confirm.align:
+        return Target.from_spectrum(spectrum, grid, absorber)
     if len(theory) < LEAST_STARTS_LABELLED:
         raise UserError(
             "too few starting structures have a label of the second oracle to place the target on its energies",

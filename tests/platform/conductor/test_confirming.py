@@ -179,6 +179,22 @@ def test_a_finished_campaign_confirms_more_when_asked_to(make_world):
     assert len(world.labels_confirming) == len(set(world.labels_confirming)) == STARTS + 4
 
 
+def test_a_finished_campaign_places_the_target_anew_when_told_its_energies(make_world):
+    """No label is made. The edge of the second oracle lies 1.5 eV higher than the file's: unshifted, all are far."""
+    world = make_world(confirm=CONFIRM)
+    run(world)
+    before, labels = confirmation(world), list(world.labels_confirming)
+    told = world.config.confirm.model_copy(update={"align": False})
+    world.config = world.config.model_copy(update={"confirm": told})
+    run(world)
+    found = confirmation(world)
+    assert world.labels_confirming == labels
+    assert before.shift_ev is not None
+    assert found.shift_ev is None
+    nearest = min(one.distance for one in found.structures)
+    assert nearest > 5 * max(one.distance for one in before.structures)
+
+
 def test_every_confirms_on_the_way(make_world):
     world = make_world(confirm={**CONFIRM, "best": 1, "every": 1})
     stop_after(

@@ -6,6 +6,7 @@ from tests.platform.campaign_files import ENERGIES_EV, intensity
 
 from nearedge.conductor.placing import place_target, spread_over
 from nearedge.config import CampaignConfig
+from nearedge.fidelity import ConfirmConfig
 from nearedge_db.errors import UserError
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.spectra.spectrum import Spectrum
@@ -25,6 +26,14 @@ def test_the_shift_is_found(shift_ev):
     target = place_target(CONFIG, Spectrum(ENERGIES_EV, intensity()), GRID, theory(shift_ev), "C")
     assert target.alignment.shift_ev == pytest.approx(-shift_ev, abs=0.15)
     assert float(target.distance(theory(shift_ev)[0])) < 2e-3
+
+
+def test_a_spectrum_that_has_the_energies_is_not_shifted():
+    config = CONFIG.model_copy(update={"confirm": ConfirmConfig(name="gpaw", align=False)})
+    target = place_target(config, Spectrum(ENERGIES_EV, intensity()), GRID, theory(2.0), "C")
+    assert target.alignment is None
+    assert float(target.distance(intensity())) < 1e-6
+    assert float(target.distance(theory(2.0)[0])) > 0.01
 
 
 def test_it_keeps_the_edge_inside_of_its_window():
