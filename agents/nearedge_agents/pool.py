@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import (
+    GetTimeoutError,
     NodeDiedError,
     OutOfMemoryError,
     RayActorError,
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 DEATHS = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 AGAIN_S = 1.0
 """How long to wait after a process has died while it started."""
+GET_S = 10.0
+"""Ray may never give an answer that it said was there, where the node that had it is lost: the actor counts as lost."""
 PULSE_S = 2.0
 """How often actors without work are asked whether they are there: one that has died would not be missed before it
 is to work."""
@@ -249,10 +252,10 @@ class Pool:
         for ready in answered:
             slot = starting[ready]
             try:
-                ray.get(ready)
+                ray.get(ready, timeout=GET_S)
                 slot.is_up = True
                 self._log("actor up", actor=slot.name)
-            except DEATHS as error:
+            except (*DEATHS, GetTimeoutError) as error:
                 if isinstance(error, RayActorError) and error.actor_init_failed:
                     raise
                 self._log("actor lost while it started", actor=slot.name, error=one_line(error))
@@ -271,8 +274,8 @@ class Pool:
             slot = asked[pulse]
             slot.pulse = None
             try:
-                ray.get(pulse)
-            except DEATHS as error:
+                ray.get(pulse, timeout=GET_S)
+            except (*DEATHS, GetTimeoutError) as error:
                 if slot.work is None:  # else its work says so
                     self._log("actor lost without work", actor=slot.name, error=one_line(error))
                     self._end(slot)

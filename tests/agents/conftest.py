@@ -16,6 +16,7 @@ def ray_session():
     """A local Ray of two CPUs."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
+        address="local",  # not the one of another test that runs
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
