@@ -1,6 +1,6 @@
 """What the bench ``oracles`` calculates: crystals by every oracle, networks, and series that should converge.
 
-Sizes are chosen so that all of it takes about a quarter of an hour of one quiet core.
+Sizes are chosen so that all of it takes an hour or two of one core.
 """
 
 from collections.abc import Mapping
@@ -108,7 +108,7 @@ def diamond(repeats: int) -> Atoms:
 
 CASES: dict[str, Case] = {
     "xtb": Case("xtb", graphite=(9, 9, 1), diamond=3, absorbers=None, network={}),
-    "gpaw": Case("gpaw", {"k_points": (8, 8, 1)}, {"k_points": (6, 6, 6)}, network={}),
+    "gpaw": Case("gpaw", {"k_points": (16, 16, 1)}, {"k_points": (10, 10, 10)}, network={}),
     "gpaw, full hole": Case(
         "gpaw",
         {"core_hole": "full", "k_points": (2, 2, 1)},
@@ -117,12 +117,14 @@ CASES: dict[str, Case] = {
         diamond=1,
         photon_zero_ev=284.0,
     ),
-    "feff": Case("feff", network={}, network_absorbers=2),
+    "feff": Case("feff", network={}, network_absorbers=4),
+    "feff, no core hole": Case("feff", {"core_hole": "none"}),
+    "feff, 5.5 Å": Case("feff", {"r_fms_a": 5.5}),
     "espresso": Case(
         "espresso",
         {"image_distance_a": 4.0},
         network={"cutoff_ry": 30, "k_spacing_per_a": 2.0, "image_distance_a": 0},
-        network_absorbers=2,
+        network_absorbers=4,
         largest_network=32,
         photon_zero_ev=284.0,
     ),
@@ -143,8 +145,9 @@ SERIES: tuple[Series, ...] = (
     Series("xtb", "cells along a and b", "cell", ((3, 3, 1), (4, 4, 1), (6, 6, 1), (9, 9, 1))),
     Series("xtb", "core hole", "core_hole", ("initial-state", "z+1"), cell=(4, 4, 1), aligned=True),
     Series("gpaw", "cutoff (eV)", "cutoff_ev", (200, 300, 450), {"k_points": (4, 4, 1)}),
-    Series("gpaw", "k-points", "k_points", ((4, 4, 1), (6, 6, 1), (8, 8, 1))),
-    Series("gpaw", "k-points along c", "k_points", ((4, 4, 1), (4, 4, 2))),
+    Series("gpaw", "k-points", "k_points", ((8, 8, 1), (12, 12, 1), (16, 16, 1), (24, 24, 1))),
+    Series("gpaw", "k-points", "k_points", ((6, 6, 6), (8, 8, 8), (10, 10, 10)), crystal="diamond"),
+    Series("gpaw", "k-points along c", "k_points", ((12, 12, 1), (12, 12, 2))),
     Series("gpaw", "bands per atom", "bands_per_atom", (None, 10), {"k_points": (4, 4, 1)}),
     Series(
         "gpaw",
@@ -158,6 +161,11 @@ SERIES: tuple[Series, ...] = (
     Series("feff", "l_max", "l_max", (1, 2, 3)),
     Series("feff", "radius that scatters (Å)", "r_fms_a", (3.6, 4.5, 5.5)),
     Series("feff", "radius of the potentials (Å)", "r_scf_a", (2.6, 3.6, 4.5)),
+    Series("feff", "core hole", "core_hole", ("none", "final-state-rule", "rpa")),
+    Series("feff", "core hole", "core_hole", ("none", "final-state-rule", "rpa"), crystal="diamond"),
+    Series("feff", "l_max", "l_max", (2, 3), crystal="diamond"),
+    Series("feff", "radius that scatters (Å)", "r_fms_a", (4.5, 5.5), crystal="diamond"),
+    Series("feff", "radius of the potentials (Å)", "r_scf_a", (3.6, 4.5), crystal="diamond"),
     Series("espresso", "cutoff (Ry)", "cutoff_ry", (30, 40, 60), {"image_distance_a": 0}),
     Series(
         "espresso", "distance of k-points (1/Å)", "k_spacing_per_a", (1.2, 0.8, 0.5), {"image_distance_a": 0}
