@@ -108,7 +108,7 @@ def diamond(repeats: int) -> Atoms:
 
 CASES: dict[str, Case] = {
     "xtb": Case("xtb", graphite=(9, 9, 1), diamond=3, absorbers=None, network={}),
-    "gpaw": Case("gpaw", {"k_points": (16, 16, 1)}, {"k_points": (10, 10, 10)}, network={}),
+    "gpaw": Case("gpaw", {"k_points": (16, 16, 1)}, {"k_points": (12, 12, 12)}, network={}),
     "gpaw, full hole": Case(
         "gpaw",
         {"core_hole": "full", "k_points": (2, 2, 1)},
@@ -146,7 +146,9 @@ SERIES: tuple[Series, ...] = (
     Series("xtb", "core hole", "core_hole", ("initial-state", "z+1"), cell=(4, 4, 1), aligned=True),
     Series("gpaw", "cutoff (eV)", "cutoff_ev", (200, 300, 450), {"k_points": (4, 4, 1)}),
     Series("gpaw", "k-points", "k_points", ((8, 8, 1), (12, 12, 1), (16, 16, 1), (24, 24, 1))),
-    Series("gpaw", "k-points", "k_points", ((6, 6, 6), (8, 8, 8), (10, 10, 10)), crystal="diamond"),
+    Series(
+        "gpaw", "k-points", "k_points", ((6, 6, 6), (8, 8, 8), (10, 10, 10), (12, 12, 12)), crystal="diamond"
+    ),
     Series("gpaw", "k-points along c", "k_points", ((12, 12, 1), (12, 12, 2))),
     Series("gpaw", "bands per atom", "bands_per_atom", (None, 10), {"k_points": (4, 4, 1)}),
     Series(
@@ -168,7 +170,11 @@ SERIES: tuple[Series, ...] = (
     Series("feff", "radius of the potentials (Å)", "r_scf_a", (3.6, 4.5), crystal="diamond"),
     Series("espresso", "cutoff (Ry)", "cutoff_ry", (30, 40, 60), {"image_distance_a": 0}),
     Series(
-        "espresso", "distance of k-points (1/Å)", "k_spacing_per_a", (1.2, 0.8, 0.5), {"image_distance_a": 0}
+        "espresso",
+        "distance of k-points (1/Å)",
+        "k_spacing_per_a",
+        (1.2, 0.8, 0.5, 0.35),
+        {"image_distance_a": 0},
     ),
     Series("espresso", "distance of holes (Å)", "image_distance_a", (0, 4.0)),
 )
