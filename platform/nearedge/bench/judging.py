@@ -1,14 +1,16 @@
 """How near structures come to a target: by the oracle, and by networks that did not guide."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
-from nearedge.bench.workshop import ELEMENT, Workshop, oracle_energies
-from nearedge_services.diffusion.guidance import Guidance
+from nearedge.bench.guides import Guides
+from nearedge.bench.workshop import ELEMENT, Workshop, identity, oracle_energies
 from nearedge_services.refinement import spectral_bias
 from nearedge_services.spectra.labelled import label_cell_means, label_spectrum
 from nearedge_services.spectra.target import Target
@@ -95,12 +97,14 @@ class Run:
 
 
 class Arena:
-    """Samples, refines, labels and judges with one surrogate."""
+    """Samples, refines, labels and judges with the surrogate in a folder."""
 
-    def __init__(self, workshop: Workshop, surrogate: Surrogate) -> None:
+    def __init__(self, workshop: Workshop, surrogate_folder: Path) -> None:
         self.workshop = workshop
-        self.surrogate = surrogate
-        self.judge = Judge(surrogate)
+        self.surrogate = Surrogate.load(surrogate_folder)
+        self.name = identity(surrogate_folder)
+        self.judge = Judge(self.surrogate)
+        self.guides = Guides(workshop.prior, self.surrogate)
 
     def target(self, network: Atoms) -> Target:
         """The cell-mean spectrum of one labelled network as a target."""
@@ -126,21 +130,33 @@ class Arena:
         cells: Sequence[Atoms],
         name: str,
         target: Target,
-        guidance: Guidance | None,
+        guide: tuple[str, float] | None,
         *,
         refined: int | None = None,
         label_raw: bool = True,
     ) -> Run:
-        """Sample with a guidance and refine (the first ``refined``) with the spectral term beside the energy;
-        without a guidance, refine on the energy alone.
+        """Sample with a kind of guidance of some strength and refine (the first ``refined``) with the spectral
+        term beside the energy; without a guide, refine on the energy alone.
         """
-        sampled = self.workshop.sample(cells, name, guidance=guidance)
+        if guide is None:
+            sampled = self.workshop.sample(cells, name)
+        else:
+            aim = f"{guide[0]} × {guide[1]!r} {self.aim(target)}"
+            sampled = self.workshop.sample(
+                cells, name, guidance=self.guides.make(guide[0], target, guide[1]), aim=aim
+            )
         chosen = slice(0, refined)
-        bias = None if guidance is None else self.bias(target)
-        ends = self.workshop.refine(sampled.structures[chosen], sampled.seeds[chosen], bias)
+        rested = self.refine(sampled.structures[chosen], sampled.seeds[chosen], target if guide else None)
         raw = self.verdict(sampled.structures if label_raw else [], target)
-        return Run(raw, self.verdict([end.atoms for end in ends], target))
+        return Run(raw, self.verdict(rested, target))
 
-    def bias(self, target: Target) -> Callable[[list[Atoms]], Any] | None:
-        """The spectral term of the refinement."""
-        return spectral_bias(self.surrogate, target, self.workshop.refinement)
+    def refine(self, structures: Sequence[Atoms], seeds: Sequence[int], target: Target | None) -> list[Atoms]:
+        """Refined with the spectral term towards a target, or on the energy alone."""
+        if target is None:
+            return [end.atoms for end in self.workshop.refine(structures, seeds)]
+        bias = spectral_bias(self.surrogate, target, self.workshop.refinement)
+        return [end.atoms for end in self.workshop.refine(structures, seeds, bias, self.aim(target))]
+
+    def aim(self, target: Target) -> str:
+        """A name for the target as this surrogate sees it."""
+        return f"{sha256(target.intensity.tobytes() + target.mask.tobytes()).hexdigest()[:16]} by {self.name}"

@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
 from nearedge.bench.workshop import Workshop
 from nearedge_db.errors import UserError
-from nearedge_services.networks.weights import WEIGHTS_FILE
 from nearedge_services.potential.quench import QuenchSettings, quench
 from nearedge_services.structures.composition import density_g_cm3
 from nearedge_services.structures.extxyz import labelled, read_structures, write_structures
@@ -44,7 +41,7 @@ class References:
         self.settings = quench_settings
         self.given = options.reference
         self.kept = options.out / "references.extxyz"
-        self.potential = identity(workshop.potential_folder)
+        self.potential = workshop.names["potential"]
         self.known: list[Atoms] = []
         if self.given is not None:
             self.known = read_structures(self.given)
@@ -101,7 +98,7 @@ class References:
 
     def label(self, networks: Sequence[Atoms]) -> list[Atoms]:
         """Labelled by the oracle; labels of the same oracle that are there are used."""
-        name = f"{self.workshop.oracle.name}:{self.workshop.oracle.settings_hash}"
+        name = self.workshop.names["oracle"]
         have = [a for a in networks if labelled(a) and a.info.get("oracle_hash") == name]
         fresh = self.workshop.label([a for a in networks if not any(a is b for b in have)])
         for atoms in fresh:
@@ -124,11 +121,6 @@ class References:
         if made:
             write_structures(self.kept, made, append=self.kept.is_file())
         self.known += made
-
-
-def identity(folder: Path) -> str:
-    """A name for the weights in a folder, by their content."""
-    return f"weights:{sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]}"
 
 
 def _batches(jobs: Sequence[tuple[Wanted, int]]) -> list[list[tuple[Wanted, int]]]:

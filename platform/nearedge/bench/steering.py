@@ -14,7 +14,6 @@ import numpy as np
 from ase import Atoms
 
 from nearedge.bench.base import BenchOptions, BenchResult, Report, Row
-from nearedge.bench.guides import Guides
 from nearedge.bench.inferring import generated_library, inference_rows, known_library
 from nearedge.bench.judging import Arena, Run, Verdict
 from nearedge.bench.references import References, Wanted, pair_spread
@@ -23,7 +22,6 @@ from nearedge_services.potential.quench import QuenchSettings
 from nearedge_services.refinement import RefinementSettings
 from nearedge_services.spectra.labelled import label_cell_means
 from nearedge_services.spectra.target import Target
-from nearedge_services.surrogate.surrogate import Surrogate
 
 LIMIT_REDUCTION = 0.4
 LIMIT_COST_EV = 0.08
@@ -87,14 +85,14 @@ class SteeringBench:
     def run(self, options: BenchOptions, report: Report) -> BenchResult:
         """See `Bench.run`."""
         settings = self.settings or (SHORT if options.short else SteeringSettings())
-        surrogate = Surrogate.load(options.model("surrogate", [ELEMENT]))
+        surrogate = options.model("surrogate", [ELEMENT])
         workshop = Workshop(options, settings.refinement)
         references = References(workshop, settings.quench)
         stages = Stages(report, {"references": 4, "steering": 3, "curve": 6, "same": 4, "inference": 6})
         networks = _networks(settings, references, stages)
         arena = Arena(workshop, surrogate)
-        guides = Guides(workshop.prior, surrogate)
-        task = _Task(settings, arena, guides, networks, stages)
+        guides = arena.guides
+        task = _Task(settings, arena, networks, stages)
         steering_rows, steered = task.steer()
         curve_rows, curve = task.curve()
         same_rows, same = task.same_density()
@@ -137,13 +135,13 @@ class _Task:
         self,
         settings: SteeringSettings,
         arena: Arena,
-        guides: Guides,
         networks: dict[float, list[Atoms]],
         stages: Stages,
     ) -> None:
         self.settings = settings
         self.arena = arena
-        self.guides = guides
+        self.guides = arena.guides
+        self.best = (self.guides.best, self.guides.scale(self.guides.best))
         self.networks = networks
         self.stages = stages
 
@@ -159,9 +157,8 @@ class _Task:
             self.stages.at(number / len(self.settings.targets_g_cm3), f"towards {density:g} g/cm³")
             target = self.arena.target(self.networks[density][0])
             cells = self.cells(self.settings.cell_g_cm3)
-            guide = self.guides.make(self.guides.best, target, self.guides.scale(self.guides.best))
             plain = self.arena.run(cells, "steer", target, None)
-            guided = self.arena.run(cells, "steer", target, guide)
+            guided = self.arena.run(cells, "steer", target, self.best)
             biased = self.refined_alone(plain.raw.structures, target)
             rows += steering_rows(density, self.settings.cell_g_cm3, plain, guided, biased)
             records.append(
@@ -178,8 +175,7 @@ class _Task:
     def refined_alone(self, unguided: Sequence[Atoms], target: Target) -> Verdict:
         """Unguided structures refined with the spectral term: what guidance is not needed for."""
         seeds = self.arena.workshop.seeds("steer", len(unguided))
-        ends = self.arena.workshop.refine(unguided, seeds, self.arena.bias(target))
-        return self.arena.verdict([_bare(end.atoms) for end in ends], target)
+        return self.arena.verdict([_bare(a) for a in self.arena.refine(unguided, seeds, target)], target)
 
     def curve(self) -> tuple[list[Row], list[dict[str, Any]]]:
         """Every kind of guidance at several strengths, towards the first target."""
@@ -195,7 +191,7 @@ class _Task:
         records: list[dict[str, Any]] = []
         for number, (kind, scale) in enumerate([("none", 0.0), *points]):
             self.stages.at(number / (len(points) + 1), f"{kind} {scale:g}")
-            guide = None if kind == "none" else self.guides.make(kind, target, scale)
+            guide = None if kind == "none" else (kind, scale)
             run = self.arena.run(cells, "curve", target, guide, refined=self.settings.curve_refined)
             records.append({"kind": kind, "scale": scale, **_run_record(run)})
         rows = curve_rows(records)
@@ -214,8 +210,7 @@ class _Task:
             networks = self.networks[density]
             spread, words = self.spread(density)
             target = self.arena.target(networks[0])
-            guide = self.guides.make(self.guides.best, target, self.guides.scale(self.guides.best))
-            run = self.arena.run(self.cells(density), f"same-{density:g}", target, guide, label_raw=False)
+            run = self.arena.run(self.cells(density), f"same-{density:g}", target, self.best, label_raw=False)
             best = min(run.refined.distances, default=float("nan"))
             limit = MILLI * spread
             rows.append(

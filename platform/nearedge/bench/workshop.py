@@ -11,21 +11,24 @@ import numpy as np
 from ase import Atoms
 
 from nearedge.bench.base import BenchOptions
+from nearedge.bench.kept import Kept, Made
 from nearedge_services.diffusion.guidance import Guidance
 from nearedge_services.diffusion.prior import Prior
 from nearedge_services.diffusion.sampler import SamplingError, sample
 from nearedge_services.diffusion.settings import SamplerSettings
 from nearedge_services.diffusion.starts import empty_cells
+from nearedge_services.networks.weights import WEIGHTS_FILE
 from nearedge_services.oracles.errors import OracleError
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.potential.potential import Potential
-from nearedge_services.refinement import Refined, RefinementSettings, refine
+from nearedge_services.refinement import RefinementSettings, refine
 from nearedge_services.structures.composition import Composition, parse_composition
 from nearedge_services.structures.langevin import Evaluate
 
 ELEMENT = "C"
 """What the benches measure, where nothing else is said."""
 _PORTION_ATOMS = 1024
+_REFINED_TOGETHER = 4
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,20 @@ class Sampled:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Rested:
+    """A refined structure."""
+
+    atoms: Atoms
+    rms_displacement_a: float
+    """Root mean square distance of the atoms from where they started, Å."""
+
+
 class Workshop:
-    """Prior, potential and oracle with the bench's seed."""
+    """Prior, potential and oracle with the bench's seed.
+
+    All that they make is kept in ``OUT/kept``, and found there by the next run.
+    """
 
     def __init__(
         self,
@@ -57,6 +72,12 @@ class Workshop:
         self.potential = Potential.load(self.potential_folder)
         self.oracle = make_oracle("xtb", {})
         self.refinement = refinement or RefinementSettings()
+        self.kept = Kept(options.out / "kept")
+        self.names = {
+            "prior": identity(self.prior_folder),
+            "potential": identity(self.potential_folder),
+            "oracle": f"{self.oracle.name}:{self.oracle.settings_hash}",
+        }
 
     def seeds(self, name: str, count: int) -> list[int]:
         """Seeds of their own for every purpose; the first ones do not depend on how many there are."""
@@ -78,41 +99,85 @@ class Workshop:
         name: str,
         steps: int | None = None,
         guidance: Guidance | None = None,
+        aim: str = "",
     ) -> Sampled:
-        """One structure in each cell, seeded by the purpose's name; those that failed are left out."""
+        """One structure in each cell, seeded by the purpose's name; those that failed are left out.
+
+        ``aim`` says in words all that decides the guidance: without it, guided structures are not kept.
+        """
         seeds = self.seeds(name, len(cells))
-        started = time.perf_counter()
         settings = SamplerSettings(max_atoms_per_batch=_PORTION_ATOMS)
         if steps is not None:
             settings = settings.model_copy(update={"steps": steps})
-        try:
-            structures = sample(self.prior, cells, settings, seeds, guidance)
-            good = list(range(len(cells)))
-        except SamplingError as error:
-            good = sorted(error.completed)
-            structures = [error.completed[k] for k in good]
-        seconds = time.perf_counter() - started
-        return Sampled(structures, [seeds[k] for k in good], len(cells) - len(good), seconds)
+
+        def make() -> Made:
+            started = time.perf_counter()
+            try:
+                structures = sample(self.prior, cells, settings, seeds, guidance)
+                good = list(range(len(cells)))
+            except SamplingError as error:
+                good = sorted(error.completed)
+                structures = [error.completed[k] for k in good]
+            return structures, {"good": good, "seconds": time.perf_counter() - started}
+
+        inputs = {"seeds": seeds, "settings": settings.model_dump(), "prior": self.names["prior"], "aim": aim}
+        structures, told = (
+            make() if guidance is not None and not aim else self.kept.get("sampled", cells, inputs, make)
+        )
+        good = told["good"]
+        return Sampled(structures, [seeds[k] for k in good], len(cells) - len(good), told["seconds"])
 
     def refine(
-        self, structures: Sequence[Atoms], seeds: Sequence[int], bias: Evaluate | None = None
-    ) -> list[Refined]:
-        """Refined structures, those that failed left out."""
-        results = refine(structures, self.potential, self.refinement, bias=bias, seeds=seeds)
-        return [result for result in results if not result.failed]
+        self,
+        structures: Sequence[Atoms],
+        seeds: Sequence[int],
+        bias: Evaluate | None = None,
+        aim: str = "",
+    ) -> list[Rested]:
+        """Refined structures, those that failed left out. ``aim``: as in `sample`, of the bias."""
+        rested: list[Rested] = []
+        for first in range(0, len(structures), _REFINED_TOGETHER):
+            portion = slice(first, first + _REFINED_TOGETHER)
+            rested += self._refine(structures[portion], list(seeds[portion]), bias, aim)
+        return rested
+
+    def _refine(
+        self, structures: Sequence[Atoms], seeds: list[int], bias: Evaluate | None, aim: str
+    ) -> list[Rested]:
+        def make() -> Made:
+            results = refine(structures, self.potential, self.refinement, bias=bias, seeds=seeds)
+            good = [result for result in results if not result.failed]
+            return [one.atoms for one in good], {"moved_a": [one.rms_displacement_a for one in good]}
+
+        inputs = {
+            "seeds": seeds,
+            "settings": self.refinement.model_dump(),
+            "potential": self.names["potential"],
+            "aim": aim,
+        }
+        made, told = (
+            make() if bias is not None and not aim else self.kept.get("refined", structures, inputs, make)
+        )
+        return [Rested(atoms, moved) for atoms, moved in zip(made, told["moved_a"], strict=True)]
 
     def label(self, structures: Sequence[Atoms], step: Callable[[int], None] | None = None) -> list[Atoms]:
         """Labelled copies; those that the oracle cannot calculate are left out."""
-        labelled = []
+        labelled: list[Atoms] = []
         for number, atoms in enumerate(structures):
-            try:
-                labelled.append(self.oracle.label(atoms).attach(atoms))
-            except OracleError:
-                continue
-            finally:
-                if step is not None:
-                    step(number + 1)
+            labelled += self._label(atoms)
+            if step is not None:
+                step(number + 1)
         return labelled
+
+    def _label(self, atoms: Atoms) -> list[Atoms]:
+        def make() -> Made:
+            try:
+                return [self.oracle.label(atoms).attach(atoms)], {}
+            except OracleError as error:
+                return [], {"failed": str(error)}
+
+        inputs = {"oracle": self.names["oracle"], "group": str(atoms.info.get("group", ""))}
+        return self.kept.get("label", [atoms], inputs, make)[0]
 
     def energies(self, structures: Sequence[Atoms]) -> list[float]:
         """The potential's energies in eV per atom (its first network)."""
@@ -120,6 +185,11 @@ class Workshop:
         return [
             float(out.energies.mean()) / len(atoms) for out, atoms in zip(outputs, structures, strict=True)
         ]
+
+
+def identity(folder: Path) -> str:
+    """A name for the weights in a folder, by their content."""
+    return f"weights:{sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]}"
 
 
 def oracle_energies(labelled: Sequence[Atoms]) -> list[float]:

@@ -19,6 +19,9 @@ class Anneal(BaseModel):
     end_k: float = Field(default=1200.0, gt=0)
     """Last temperature, K: nothing changes any more below it in such a time, and the relaxation does the rest."""
     thermostat: Thermostat = Thermostat(timestep_fs=2.0)
+    bias_every: int = Field(default=4, ge=1)
+    """Steps between evaluations of the bias, whose forces then count so many times (impulses: Tuckerman, Berne and
+    Martyna, J. Chem. Phys. 97, 1990 (1992)). It is softer than bonds, and dearer than the potential."""
 
     def temperatures_k(self) -> npt.NDArray[np.float64]:
         """Temperature of every step, (steps,) K."""

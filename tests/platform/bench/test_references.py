@@ -6,8 +6,8 @@ from ase.build import bulk
 
 from nearedge.bench.base import BenchOptions
 from nearedge.bench.memorisation import disguised, training_file
-from nearedge.bench.references import References, Wanted, _batches, identity, pair_spread
-from nearedge.bench.workshop import Stages, Workshop, left_out_bands
+from nearedge.bench.references import References, Wanted, _batches, pair_spread
+from nearedge.bench.workshop import Stages, Workshop, identity, left_out_bands
 from nearedge_db.errors import UserError
 from nearedge_services.networks.weights import WEIGHTS_FILE
 from nearedge_services.potential.quench import QuenchSettings
@@ -20,8 +20,8 @@ class FakeWorkshop:
 
     def __init__(self, options):
         self.options = options
-        self.potential_folder = options.out
         (options.out / WEIGHTS_FILE).write_bytes(b"weights")
+        self.names = {"potential": identity(options.out)}
 
 
 def diamond(lattice_a=3.567, **info):

@@ -105,6 +105,27 @@ def test_the_bias_shares_in_the_outcome():
     assert opened.energy_ev == pytest.approx(3 * 0.25**2 * before, rel=0.1)
 
 
+def test_a_bias_that_acts_every_few_steps_pulls_as_far_and_costs_less():
+    atoms = crystal()
+    tied = springs({8: atoms.positions}, 3.0)
+    pulled = springs({8: atoms.positions + np.array([0.4, 0, 0])}, 1.0)
+    calls = []
+
+    def counted(structures):
+        calls.append(len(structures))
+        return pulled(structures)
+
+    counts = {}
+    for every in (1, 4):
+        calls.clear()
+        cold = Anneal(steps=600, start_k=300.0, end_k=0.1, bias_every=every)
+        settings = RefinementSettings(anneal=cold, first_steps=0, final_steps=0)
+        (one,) = refine_with([atoms], tied, settings, bias=counted, seeds=[0])
+        assert one.history[2].bias_ev == pytest.approx(0.5 * 8 * 0.3**2, rel=0.05)
+        counts[every] = len(calls)
+    assert counts[4] < 0.3 * counts[1]
+
+
 def test_a_drift_of_the_whole_is_taken_back():
     atoms = crystal()
     (one,) = refine_with(
