@@ -12,9 +12,9 @@ class Anneal(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(default=600, ge=1)
-    """Steps of the dynamics: 1.2 ps with the default timestep."""
-    start_k: float = Field(default=3500.0, gt=0)
+    steps: int = Field(default=1200, ge=1)
+    """Steps of the dynamics: 2.4 ps with the default timestep."""
+    start_k: float = Field(default=3800.0, gt=0)
     """First temperature, K: hot enough to mend bonds."""
     end_k: float = Field(default=1200.0, gt=0)
     """Last temperature, K: nothing changes any more below it in such a time, and the relaxation does the rest."""
