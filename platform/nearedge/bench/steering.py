@@ -67,7 +67,6 @@ SHORT = SteeringSettings(
     curve_refined=0,
     same_g_cm3=(2.5,),
     references=2,
-    inferred_g_cm3=(2.5, 3.0),
     library=14,
     quench=QuenchSettings(hold_steps=50, quench_steps=150, relax_steps=60),
     refinement=RefinementSettings(anneal=None, final_steps=30),

@@ -28,7 +28,7 @@ from nearedge.bench.chaos.striking import Striker
 from nearedge_db.database import Database, url_of_run
 
 FULL = Size(starting=16, baseline=8, guided=24, first_strike=2)
-SHORT = Size(starting=6, baseline=2, guided=6, first_strike=6)
+SHORT = Size(starting=6, baseline=2, guided=12, first_strike=6)
 SHARE = 0.1
 """Probability of a fault of the oracle for a structure that is not a starting one."""
 PAUSE_S = 0.5
