@@ -36,13 +36,19 @@ class Joint(threading.local):
         self.is_open = True
         try:
             yield
+            if self._is_undone:
+                raise RuntimeError("a transaction failed and took those before it along, and nobody gave up")
         finally:
             self.is_open = self._is_undone = False
             self.commit()
 
     def commit(self) -> None:
         """Commit what there is; others may follow."""
-        self._end().close()
+        try:
+            self._end().close()
+        except BaseException:
+            self._is_undone = self.is_open
+            raise
 
     @contextmanager
     def part(self, begin: Begin) -> Iterator[Session]:

@@ -70,9 +70,15 @@ class Steering:
         self._known = Recollection(list(self.ranges))
         for trial in past:
             if trial.state is not TrialState.FAIL:
-                self._known.add(trial.number, trial.params, trial.value)
+                # the ranges may have been moved since
+                inside = {n: v for n, v in trial.params.items() if n in self.ranges and self._allows(n, v)}
+                self._known.add(trial.number, inside, trial.value)
         self._measured = {hash(t.user_attrs["key"]) for t in past if "key" in t.user_attrs}
         """Eight bytes for each label, not the whole key."""
+
+    def _allows(self, name: str, value: float) -> bool:
+        low, high = self.ranges[name]
+        return low <= value <= high
 
     @property
     def study(self) -> Study:

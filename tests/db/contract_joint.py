@@ -118,6 +118,19 @@ class JointContract:
             burst()
         assert kinds(database) == [*before, "one"]
 
+    def test_a_failure_that_somebody_swallows_does_not_pass_for_success(self, database, note):
+        before = kinds(database)
+
+        def swallowed():
+            with database.joined():
+                note("one")
+                with pytest.raises(ValueError, match="mine"), database.begin(synced=False):
+                    raise ValueError("mine")
+
+        with pytest.raises(RuntimeError, match="nobody gave up"):
+            swallowed()
+        assert kinds(database) == before
+
     def test_blocks_inside_blocks_are_one(self, database, note):
         before = kinds(database)
         with database.joined():
