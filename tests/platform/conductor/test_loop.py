@@ -149,7 +149,10 @@ def test_actors_get_work_once_what_was_stored_of_it_can_be_found():
 
     pool.submit = given
     stage = Stage("s", "p", deque("ab"))
-    reason = lambda: "done" if len(stage.answers) == 2 else None  # noqa: E731
+
+    def reason():
+        return "done" if len(stage.answers) == 2 else None
+
     loop = Loop({"p": pool}, [stage], reason, lambda: None, joined=joined)
     loop.run()
     inner = [entry for entry in order if entry != "stored"]
