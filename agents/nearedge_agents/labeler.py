@@ -1,5 +1,6 @@
 """The actor that runs the oracle: labels structures, and makes the starting structures."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any
 from ase import Atoms
 from sqlalchemy.orm import Session
 
+from nearedge_agents.absorbing import cluster_of_this_actor
 from nearedge_agents.worker import LedgerWorker, Write
 from nearedge_db.attempts import AttemptNote, failures_before
 from nearedge_db.ledger import Task
@@ -16,6 +18,7 @@ from nearedge_db.states import StructureOrigin, TaskKind
 from nearedge_db.store import get_structure, put_atoms, put_label, to_atoms
 from nearedge_services.oracles.base import Label, Oracle, check_label, check_shapes, runs_of
 from nearedge_services.oracles.cost_model import learnt
+from nearedge_services.oracles.elsewhere import helped_by
 from nearedge_services.oracles.errors import FailureKind, OracleError, classified
 from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.factory import make_oracle
@@ -24,6 +27,8 @@ from nearedge_services.oracles.memory import Meter, metered
 from nearedge_services.oracles.seed import SeedResult, SeedSettings, make_seed
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.coordination import coordination_fractions
+
+logger = logging.getLogger(__name__)
 
 
 class Labeler(LedgerWorker):
@@ -85,12 +90,16 @@ class Labeler(LedgerWorker):
     def _watched(self, seconds: float | None = None) -> Iterator[None]:
         """Classify what goes wrong inside; end programs after so many seconds, or once nobody wants the task."""
         lease = self.lease
+        cluster = cluster_of_this_actor()
         with (
             metered() as self._meter,
             classified(),
             allowance(seconds=seconds, cancelled=lambda: lease is not None and lease.lost),
+            helped_by(cluster),
         ):
             yield
+        if cluster is not None and cluster.nodes:
+            logger.info("absorbers elsewhere", extra={"data": {"by_node": dict(cluster.nodes)}})
 
     def _limit_s(self, asked: Oracle, task: Task, atoms: int) -> float | None:
         """How long the programs of a label may take, as learnt from those before; None: no limit."""

@@ -12,6 +12,7 @@ the state that it reaches: E(hole, +1) − E(ground) + ε + C, where C is what p
 
 import shutil
 import time
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -26,9 +27,10 @@ from nearedge_db.hashing import settings_hash
 from nearedge_services.oracles import espresso_files as files
 from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.broaden import broadened_on
+from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.espresso_run import EspressoRun, Programs
 from nearedge_services.oracles.ladder import numerics
-from nearedge_services.oracles.per_absorber import Finished, Row, chosen_absorbers, each_absorber, turns
+from nearedge_services.oracles.per_absorber import Finished, Row, chosen_absorbers, turns
 from nearedge_services.spectra.grid import EnergyGrid
 
 #: Raise whenever the same settings would give other labels than before.
@@ -145,9 +147,9 @@ class EspressoOracle:
             reference = finished.once("supercell", lambda: self._ground(atoms.repeat(times)))
         rows = each_absorber(
             absorbers,
-            lambda one: self._absorber(atoms, one, times, float(reference["energy_ev"])),
+            partial(self._absorber, atoms, times, float(reference["energy_ev"])),
             finished,
-            settings.run.workers,
+            settings.run,
         )
         xanes = np.zeros((len(atoms), self.grid.size))
         for absorber, row in rows.items():
@@ -214,7 +216,7 @@ class EspressoOracle:
     def _files(self, atoms: Atoms) -> dict[str, str]:
         return {symbol: self.settings.pseudopotentials[symbol] for symbol in set(atoms.symbols)}
 
-    def _absorber(self, atoms: Atoms, absorber: int, times: tuple[int, int, int], reference_ev: float) -> Row:
+    def _absorber(self, atoms: Atoms, times: tuple[int, int, int], reference_ev: float, absorber: int) -> Row:
         settings, symbol, hole = self.settings, atoms.symbols[absorber], self.settings.core_hole == "full"
         cell = files.excited_cell(atoms, absorber, times)
         names = {one: settings.pseudopotentials[one] for one in sorted(set(cell.symbols) - {files.ABSORBER})}

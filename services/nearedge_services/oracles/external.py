@@ -149,6 +149,21 @@ def allowance(
         _allowance.reset(token)
 
 
+def allowed() -> tuple[float | None, float | None]:
+    """What is left of the caller's `allowance`: seconds, and GiB of each command; None: no limit."""
+    given = _allowance.get()
+    return None if given.deadline is None else given.deadline - time.monotonic(), given.memory_gib
+
+
+def check_allowance() -> None:
+    """Raise OracleCancelled or OracleTimeout where the caller's `allowance` says so."""
+    if _allowance.get().cancelled():
+        raise OracleCancelled("cancelled")
+    seconds, _ = allowed()
+    if seconds is not None and seconds <= 0:
+        raise OracleTimeout("the time that was allowed is over")
+
+
 def _least(*values: float | None) -> float | None:
     return min((value for value in values if value is not None), default=None)
 

@@ -9,6 +9,7 @@ name and whose hash is part of this one's.
 import importlib.util
 import sys
 import time
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from nearedge_db.errors import UserError
 from nearedge_db.hashing import settings_hash
 from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.broaden import broadened_on
+from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.feff_files import Cards, feff_input, read_feff
 from nearedge_services.oracles.ladder import numerics
@@ -29,7 +31,6 @@ from nearedge_services.oracles.per_absorber import (
     Row,
     RunSettings,
     chosen_absorbers,
-    each_absorber,
     turns,
 )
 from nearedge_services.oracles.xtb import XtbCalculator, XtbOracle
@@ -137,9 +138,7 @@ class FeffOracle:
         absorbers = self._absorbers(atoms.numbers)
         base = self.energies.label(atoms)
         finished = Finished(atoms, self._hash_without(numerics(self.name)))
-        rows = each_absorber(
-            absorbers, lambda one: self._absorber(atoms, one), finished, self.settings.run.workers
-        )
+        rows = each_absorber(absorbers, partial(self._absorber, atoms), finished, self.settings.run)
         xanes = np.zeros((len(atoms), self.grid.size))
         for absorber, row in rows.items():
             xanes[absorber] = row["xanes"]

@@ -11,6 +11,7 @@ a process of its own (`gpaw_worker.py`), or an MPI job where a launcher is given
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +25,7 @@ from nearedge_db.errors import UserError
 from nearedge_db.hashing import settings_hash
 from nearedge_services.oracles import gpaw_setups
 from nearedge_services.oracles.base import Label, check_geometry, check_label
+from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.errors import NotConverged, OracleCrash
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.ladder import numerics
@@ -32,7 +34,6 @@ from nearedge_services.oracles.per_absorber import (
     Row,
     RunSettings,
     chosen_absorbers,
-    each_absorber,
     turns,
 )
 from nearedge_services.spectra.grid import EnergyGrid
@@ -155,7 +156,7 @@ class GpawOracle:
         xanes, details = np.zeros((len(atoms), self.grid.size)), _details(ground)
         if hole:
             rows = each_absorber(
-                absorbers, lambda one: self._excited(atoms, one, ground), finished, self.settings.run.workers
+                absorbers, partial(self._excited, atoms, ground), finished, self.settings.run
             )
             for one, row in rows.items():
                 xanes[one] = row["spectrum"]
@@ -200,7 +201,7 @@ class GpawOracle:
         # the same setups with and without spectra: energies of both are to agree
         return self._run(atoms, _ground_setups(atoms), absorbers=absorbers, forces=True)
 
-    def _excited(self, atoms: Atoms, absorber: int, ground: Row) -> Row:
+    def _excited(self, atoms: Atoms, ground: Row, absorber: int) -> Row:
         """Edge and spectrum of one absorber with its core hole; the cell is neutral."""
         kind, setups = self.settings.core_hole, _ground_setups(atoms)
 

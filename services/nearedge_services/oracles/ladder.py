@@ -32,8 +32,8 @@ def exactly(new: float) -> Callable[[Any], Any]:
 
 
 _AGAIN: Rung = {}
-_FEWER: Rung = {"run.workers": times(0.5)}
-_ALONE: Rung = {"run.workers": exactly(1)}
+_FEWER: Rung = {"run.workers": times(0.5), "run.elsewhere": exactly(0)}
+_ALONE: Rung = {"run.workers": exactly(1), "run.elsewhere": exactly(0)}
 _LONGER: Rung = {"run.seconds": times(3)}
 
 _PROGRAMS: dict[FailureKind, tuple[Rung, ...]] = {

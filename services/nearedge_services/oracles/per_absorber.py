@@ -1,12 +1,10 @@
-"""Oracles that calculate one absorber at a time: several at once, and finished ones kept when another fails."""
+"""Oracles that calculate one absorber at a time: how they are run, and what is finished of a label."""
 
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextvars import copy_context
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nearedge_db.errors import UserError
 from nearedge_db.hashing import structure_hash
+from nearedge_services.oracles.elsewhere import Row
 from nearedge_services.oracles.external import Limits
-
-Row = dict[str, npt.NDArray[np.float64]]
 
 _SECONDS = "seconds"
 
@@ -37,6 +34,9 @@ class RunSettings(BaseModel):
 
     workers: int = Field(default=1, ge=1)
     """Absorbers calculated at a time, each by programs of its own. Give the labeler's pool as many CPUs."""
+    elsewhere: int | None = Field(default=None, ge=0)
+    """Further absorbers at a time, in processes of the Ray cluster that have the CPUs of one worker each, on whatever
+    node is free. 0: none; None: as many as CPUs are free. Without Ray there are none."""
     seconds: float | None = Field(default=None, gt=0)
     """Wall-clock time of one program, s; beyond it the absorber counts as timed out."""
     memory_gib: float | None = Field(default=None, gt=0)
@@ -61,7 +61,8 @@ class Finished:
         identity = structure_hash(atoms.numbers, atoms.positions, atoms.cell.array)
         self.folder = root / f"{identity[:32]}-{settings_hash[:32]}"
         self.reused_s = 0.0
-        """What the parts took that an earlier try did and this one took over, s."""
+        """What the parts took that this try took over, from an earlier one or from elsewhere, s: how much longer it
+        would have taken by itself."""
 
     def load(self, name: int | str) -> Row | None:
         """What was kept of an absorber, or under another name; None where nothing was."""
@@ -76,14 +77,12 @@ class Finished:
         row = self.load(name)
         if row is None:
             return self.compute(name, compute)
-        self.reused_s += _seconds(row)
+        self.reused_s += seconds_of(row)
         return row
 
     def compute(self, name: int | str, compute: Callable[[], Row]) -> Row:
         """What ``compute`` gives, which is kept with the time it took."""
-        started = time.perf_counter()
-        row = compute()
-        row = {**row, _SECONDS: np.array(time.perf_counter() - started)}
+        row = timed(compute)
         self.keep(name, row)
         return row
 
@@ -110,35 +109,14 @@ class Finished:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def each_absorber(
-    absorbers: Sequence[int], compute: Callable[[int], Row], finished: Finished, workers: int
-) -> dict[int, Row]:
-    """``compute`` of every absorber that is not finished yet, ``workers`` at a time.
-
-    The first error is raised, after those that were running have ended and been kept; the others are not begun.
-    """
-    rows = {one: row for one in absorbers if (row := finished.load(one)) is not None}
-    finished.reused_s += sum(_seconds(row) for row in rows.values()) / workers
-
-    def work(absorber: int) -> Row:
-        return finished.compute(absorber, lambda: compute(absorber))
-
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        # each thread gets the caller's limits (`external.allowance`), which are context variables
-        running = {pool.submit(copy_context().run, work, one): one for one in absorbers if one not in rows}
-        try:
-            done, _ = wait(running, return_when=FIRST_EXCEPTION)
-            failed = next((future for future in done if future.exception() is not None), None)
-        finally:
-            for future in running:
-                future.cancel()  # does nothing to what runs or has ended
-    if failed is not None:
-        failed.result()
-    rows.update({one: future.result() for future, one in running.items()})
-    return rows
+def timed(compute: Callable[[], Row]) -> Row:
+    """What it gives, with the time it took."""
+    started = time.perf_counter()
+    row = compute()
+    return {**row, _SECONDS: np.array(time.perf_counter() - started)}
 
 
-def _seconds(row: Row) -> float:
+def seconds_of(row: Row) -> float:
     """What a kept part took, s; nothing where it was kept by a version that did not say."""
     return float(row.get(_SECONDS, 0.0))
 

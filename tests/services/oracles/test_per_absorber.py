@@ -9,8 +9,13 @@ import pytest
 from ase.build import bulk
 
 from nearedge_db.errors import UserError
-from nearedge_services.oracles.errors import OracleCrash
-from nearedge_services.oracles.per_absorber import KEPT_DAYS, Finished, chosen_absorbers, each_absorber, turns
+from nearedge_services.oracles.course import each_absorber
+from nearedge_services.oracles.elsewhere import Ended, helped_by
+from nearedge_services.oracles.errors import MissingData, NotConverged, OracleCancelled, OracleCrash
+from nearedge_services.oracles.external import allowance
+from nearedge_services.oracles.per_absorber import KEPT_DAYS, Finished, RunSettings, chosen_absorbers, turns
+
+ONE = RunSettings()
 
 
 @pytest.fixture
@@ -32,10 +37,10 @@ def test_an_absorber_that_failed_is_done_again_and_no_other(finished):
         return row_of(absorber)
 
     with pytest.raises(OracleCrash, match="killed"):
-        each_absorber([0, 1, 2, 3], compute, finished, workers=1)
+        each_absorber([0, 1, 2, 3], compute, finished, ONE)
     assert done[:2] == [0, 1]
     done.clear()
-    rows = each_absorber([0, 1, 2, 3], lambda one: compute(one, broken=False), finished, workers=1)
+    rows = each_absorber([0, 1, 2, 3], lambda one: compute(one, broken=False), finished, ONE)
     assert 2 in done
     assert not {0, 1} & set(done)
     assert {one: row["xanes"][0] for one, row in rows.items()} == {0: 0.0, 1: 1.0, 2: 2.0, 3: 3.0}
@@ -55,12 +60,12 @@ def test_a_try_that_goes_on_knows_what_was_spent_before(tmp_path, workers):
     first = Finished(atoms, "ab" * 32, tmp_path)
     first.once("ground", lambda: slow(0))
     with pytest.raises(OracleCrash):
-        each_absorber([0, 1, 2], slow, first, workers=1)
+        each_absorber([0, 1, 2], slow, first, ONE)
     assert first.reused_s == 0
     second = Finished(atoms, "ab" * 32, tmp_path)
     second.once("ground", lambda: pytest.fail("it is there"))
-    each_absorber([0, 1, 2], row_of, second, workers=workers)
-    assert second.reused_s == pytest.approx(0.1 + 0.2 / workers, abs=0.05)
+    each_absorber([0, 1, 2], row_of, second, RunSettings(workers=workers))
+    assert second.reused_s == pytest.approx(0.1 + 0.2 / workers, abs=0.1)
 
 
 def test_absorbers_that_follow_each_other():
@@ -106,7 +111,7 @@ def test_no_more_at_a_time_than_workers(finished, workers):
             now[0] -= 1
         return row_of(absorber)
 
-    each_absorber(range(6), compute, finished, workers)
+    each_absorber(range(6), compute, finished, RunSettings(workers=workers))
     assert most[0] == workers
 
 
@@ -117,3 +122,91 @@ def test_absorbers_must_be_atoms_with_spectra():
     for wrong in (1, 3, -1):
         with pytest.raises(UserError, match="absorber"):
             chosen_absorbers(numbers, possible, (wrong,))
+
+
+class Lent:
+    """Helpers in this process, as good as those of a cluster; what they are given ends at the next look."""
+
+    def __init__(self, outcomes):
+        self.outcomes, self.begun, self.closed, self.wishes = outcomes, [], 0, []
+        self._under_way = []
+
+    def helpers(self, wish):
+        self.wishes.append(wish)
+        return self
+
+    def offer(self, waiting):
+        return min(1, waiting) - len(self._under_way)
+
+    def begin(self, absorber):
+        self.begun.append(absorber)
+        self._under_way.append(absorber)
+
+    def ended(self, wait_s):
+        del wait_s
+        ended = [self.outcomes(one) for one in self._under_way]
+        self._under_way = [one for one, what in zip(self._under_way, ended, strict=True) if what is None]
+        return [what for what in ended if what is not None]
+
+    def close(self):
+        self.closed += 1
+
+
+def slowly(absorber: int):
+    time.sleep(0.1)
+    return row_of(absorber)
+
+
+def test_absorbers_that_wait_are_given_to_helpers_from_the_back(finished):
+    lent = Lent(lambda one: Ended(one, row={**row_of(one), "seconds": np.array(5.0)}))
+    with helped_by(lent):
+        rows = each_absorber(range(6), slowly, finished, ONE)
+    assert lent.begun[0] == 5
+    assert 0 not in lent.begun
+    assert {one: row["xanes"][0] for one, row in rows.items()} == {one: float(one) for one in range(6)}
+    assert all(finished.load(one) is not None for one in range(6)), "their rows are kept as well"
+    assert finished.reused_s == pytest.approx(5.0 * len(lent.begun)), "what it would have taken by itself"
+    assert lent.closed == 1
+
+
+def test_helpers_are_not_asked_for_where_the_settings_say_so(finished):
+    lent = Lent(lambda one: pytest.fail(f"{one} was given away"))
+    with helped_by(lent):
+        each_absorber(range(3), row_of, finished, RunSettings(elsewhere=0))
+    assert lent.wishes == []
+
+
+def test_what_a_helper_lost_is_calculated_nevertheless(finished):
+    """Again by another one, and after the third time here, where it does no harm to others."""
+    lent = Lent(Ended)
+    with helped_by(lent):
+        rows = each_absorber(range(3), slowly, finished, ONE)
+    assert sorted(rows) == [0, 1, 2]
+    assert max(lent.begun.count(one) for one in range(3)) <= 3
+
+
+def test_a_machine_without_the_program_is_not_the_label_s_failure(finished):
+    lent = Lent(lambda one: Ended(one, error=MissingData("no such program")))
+    with helped_by(lent):
+        assert sorted(each_absorber(range(3), slowly, finished, ONE)) == [0, 1, 2]
+
+
+def test_an_error_of_a_helper_is_the_label_s_and_what_was_finished_is_kept(finished):
+    lent = Lent(lambda one: Ended(one, error=NotConverged("potentials")))
+    with helped_by(lent), pytest.raises(NotConverged, match="potentials"):
+        each_absorber(range(4), slowly, finished, ONE)
+    assert finished.load(0) is not None
+    assert lent.closed == 1
+
+
+def test_a_label_that_nobody_wants_any_more_does_not_wait_for_helpers(finished):
+    wanted = threading.Event()
+    wanted.set()
+    lent = Lent(lambda _: wanted.clear())  # it never ends
+    with (
+        helped_by(lent),
+        allowance(cancelled=lambda: not wanted.is_set()),
+        pytest.raises(OracleCancelled),
+    ):
+        each_absorber(range(2), slowly, finished, ONE)
+    assert lent.closed == 1
