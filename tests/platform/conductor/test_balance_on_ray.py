@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from tests.nodes import join
 
 from nearedge.conductor.balance import Balance
 from nearedge.conductor.loop import Loop
@@ -65,17 +66,6 @@ class Naps:
         number = done.work.tag[0]
         assert number not in self.where, "done twice"
         self.where[number] = self.where_last = done.value
-
-
-def join(cluster: Cluster, **options):
-    """Start a node: Ray gives up after 30 s by itself, which a busy machine may need longer than."""
-    for left in reversed(range(4)):
-        try:
-            return cluster.add_node(**options)
-        except Exception as error:
-            if not left or "timed out during startup" not in str(error):
-                raise
-    raise AssertionError("unreachable")
 
 
 @pytest.fixture

@@ -81,11 +81,11 @@ def test_a_core_hole_has_an_absolute_edge_and_continues_after_a_failure(work, mo
     oracle = make_oracle("gpaw", {**CHEAP, "core_hole": "full"})
     atoms, calculate, asked = diamond(), GpawOracle._excited, []
 
-    def failing(self, atoms, absorber, ground):
+    def failing(self, atoms, ground, absorber):
         asked.append(absorber)
         if len(asked) == 2:
             raise OracleCrash("killed")
-        return calculate(self, atoms, absorber, ground)
+        return calculate(self, atoms, ground, absorber)
 
     monkeypatch.setattr(GpawOracle, "_excited", failing)
     with pytest.raises(OracleCrash):

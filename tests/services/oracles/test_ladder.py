@@ -71,8 +71,10 @@ def test_kinds_are_climbed_side_by_side():
         "run.mixing": 0.05,
         "run.seconds": 300.0,
         "run.workers": 2,
+        "run.elsewhere": 0,
     }
-    assert changes_after("gpaw", values, ["out of memory", "out of memory"]) == {"run.workers": 1}
+    alone = {"run.workers": 1, "run.elsewhere": 0}
+    assert changes_after("gpaw", values, ["out of memory", "out of memory"]) == alone
 
 
 @given(st.lists(st.sampled_from(["lost", "cancelled", "done"]), max_size=6))
