@@ -54,13 +54,13 @@ class LedgerWorker(Agent):
         task = self.ledger.lease(self.owner, task_id=task_id, seconds=LEASE_S)
         if task is None:
             return self._report(task_id)
-        started, trouble = time.monotonic(), None
+        started = time.monotonic()
         try:
             with keep_alive(self.ledger, task, LEASE_S) as self.lease:
                 write = self.result(task)
             seconds = time.monotonic() - started
             if self.ledger.complete(task.id, self.owner, write, seconds, self.note()):
-                trouble = self.settled(task)
+                return TaskReport(task.id, TaskState.DONE, None, self.settled(task))
         except self.failures as error:
             reason = f"{type(error).__name__}: {error}"
             kind = str(getattr(error, "kind", "crash"))
@@ -72,7 +72,7 @@ class LedgerWorker(Agent):
         except BaseException:
             self.ledger.release(self.owner)
             raise
-        return self._report(task_id, trouble)
+        return self._report(task_id)
 
     def result(self, task: Task) -> Write:
         """Do the work; returns what writes its result rows in the completing transaction."""
@@ -90,9 +90,9 @@ class LedgerWorker(Agent):
         """What follows once the result is in the database; returns what went wrong. By default nothing."""
         return None
 
-    def _report(self, task_id: int, trouble: str | None = None) -> TaskReport:
+    def _report(self, task_id: int) -> TaskReport:
         task = self.ledger.get(task_id)
-        return TaskReport(task.id, task.state, task.last_error, trouble)
+        return TaskReport(task.id, task.state, task.last_error)
 
 
 def _mark() -> str:

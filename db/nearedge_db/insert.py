@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from .prepared import Prepared, completed
 from .schema import Base
 
 _Row = TypeVar("_Row", bound=Base)
@@ -46,13 +47,14 @@ def get_or_insert(
 def insert_missing(
     session: Session, table: type[Base], key: Sequence[str], rows: list[dict[str, Any]]
 ) -> None:
-    """Insert the rows, with one statement, leaving out those whose ``key`` columns are taken.
+    """Insert the rows, which all have the same columns, leaving out those whose ``key`` columns are taken.
 
     Raises:
         IntegrityError: a row breaks another constraint than the uniqueness of its key.
     """
     if rows:
-        session.execute(new_rows(dialect_of(session), table, tuple(key)), rows)
+        full = [completed(table.__table__, row) for row in rows]
+        _one_by_one(table, tuple(key), tuple(full[0])).many(session, full)
 
 
 def insert_returning(
@@ -62,17 +64,39 @@ def insert_returning(
     columns: tuple[str, ...],
     rows: list[dict[str, Any]],
 ) -> list[Any]:
-    """:func:`insert_missing`; returns these ``columns`` of the rows that were inserted, in any order."""
+    """:func:`insert_missing` in one statement; returns these ``columns`` of the inserted rows, in any order."""
     if not rows:
         return []
-    return list(session.execute(_new_rows_returning(dialect_of(session), table, key, columns), rows).all())
+    full = [completed(table.__table__, row) for row in rows]
+    values = {f"{name}_{place}": value for place, row in enumerate(full) for name, value in row.items()}
+    statement = _together(table, key, columns, tuple(full[0]), len(full))
+    return list(statement.rows(session, values))
 
 
 @cache
-def _new_rows_returning(
-    dialect: str, table: type[Base], key: tuple[str, ...], columns: tuple[str, ...]
-) -> Any:
-    return new_rows(dialect, table, key).returning(*(table.__table__.c[name] for name in columns))
+def _one_by_one(table: type[Base], key: tuple[str, ...], columns: tuple[str, ...]) -> Prepared:
+    return Prepared(lambda dialect: new_rows(dialect, table, key), columns)
+
+
+@cache
+def _together(
+    table: type[Base],
+    key: tuple[str, ...],
+    returned: tuple[str, ...],
+    columns: tuple[str, ...],
+    count: int,
+) -> Prepared:
+    """So many rows in one statement; the parameters have the number of the row behind the column's name."""
+    types = table.__table__.c
+
+    def make(dialect: str) -> Any:
+        rows = [
+            {name: bindparam(f"{name}_{place}", type_=types[name].type) for name in columns}
+            for place in range(count)
+        ]
+        return new_rows(dialect, table, key).values(rows).returning(*(types[name] for name in returned))
+
+    return Prepared(make)
 
 
 def dialect_of(session: Session) -> str:

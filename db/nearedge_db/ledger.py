@@ -19,12 +19,13 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from .attempts import CANCELLED, DONE, LOST, AttemptNote, end_attempt
 from .database import Database
-from .insert import dialect_of, new_rows
+from .insert import new_rows
+from .prepared import Prepared, completed
 from .processes import has_died_here
 from .schema import Campaign, TaskRow
 from .states import TaskKind, TaskState
@@ -90,17 +91,18 @@ def enter(
         "campaign_id": campaign_id,
         **values,
     }
-    number = session.execute(_enter_statement(dialect_of(session)), values).scalar()
-    if number is not None:
-        return Standing(number, TaskState.PENDING, None)
+    values = completed(TaskRow.__table__, values)
+    added = _enter_statement(tuple(values)).one(session, values)
+    if added is not None:
+        return Standing(added[0], TaskState.PENDING, None)
     row = session.scalars(select(TaskRow).where(TaskRow.identity == identity)).one()
     _adopt(session, row, campaign_id)
     return Standing(row.id, row.state, row.last_error)
 
 
 @cache
-def _enter_statement(dialect: str) -> Any:
-    return new_rows(dialect, TaskRow, ("identity",)).returning(TaskRow.id)
+def _enter_statement(columns: tuple[str, ...]) -> Prepared:
+    return Prepared(lambda dialect: new_rows(dialect, TaskRow, ("identity",)).returning(TaskRow.id), columns)
 
 
 class Ledger:
@@ -335,6 +337,17 @@ def _wanted(
     return conditions
 
 
+_HELD = (
+    select(TaskRow)
+    .where(
+        TaskRow.id == bindparam("task"),
+        TaskRow.owner == bindparam("holder"),
+        TaskRow.state == TaskState.LEASED,
+    )
+    .with_for_update()
+)
+
+
 def _take_first(
     session: Session,
     free: ColumnElement[bool],
@@ -375,11 +388,7 @@ def _get(session: Session, task_id: int, lock: bool = False) -> TaskRow:
 
 def _held(session: Session, task_id: int, owner: str) -> TaskRow | None:
     """The task, locked, if ``owner`` still holds its lease (even one past its end that nobody took)."""
-    return session.scalar(
-        select(TaskRow)
-        .where(TaskRow.id == task_id, TaskRow.owner == owner, TaskRow.state == TaskState.LEASED)
-        .with_for_update()
-    )
+    return session.scalar(_HELD, {"task": task_id, "holder": owner})
 
 
 def _adopt(session: Session, row: TaskRow, campaign_id: int | None) -> None:

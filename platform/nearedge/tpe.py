@@ -64,8 +64,11 @@ class Parzen:
     def density(self, at: Array) -> Array:
         """Probability density at points (P,), shape (P,)."""
         heights = self._weights / (self._widths * self._in_range * math.sqrt(2.0 * math.pi))
-        distances = (at[:, None] - self._centres) / self._widths
-        return np.asarray(np.exp(-0.5 * distances**2) @ heights)
+        distances = at[:, None] - self._centres
+        distances /= self._widths
+        distances *= distances
+        distances *= -0.5
+        return np.asarray(np.exp(distances, out=distances) @ heights)
 
 
 class Suggestions:

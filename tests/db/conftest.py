@@ -14,9 +14,11 @@ pytest.register_assert_rewrite(
     "tests.db.contract_candidates",
     "tests.db.contract_database",
     "tests.db.contract_driver",
+    "tests.db.contract_joint",
     "tests.db.contract_ledger",
     "tests.db.contract_models",
     "tests.db.contract_outage",
+    "tests.db.contract_prepared",
     "tests.db.contract_store",
 )
 

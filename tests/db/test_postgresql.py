@@ -14,6 +14,7 @@ from tests.db.contract_joint import JointContract
 from tests.db.contract_ledger import LedgerContract
 from tests.db.contract_models import ModelsContract
 from tests.db.contract_outage import OutageContract
+from tests.db.contract_prepared import PreparedContract
 from tests.db.contract_store import StoreContract
 
 from nearedge_db.database import Database
@@ -25,6 +26,7 @@ from nearedge_db.query import read_only_query
 class TestPostgreSQL(
     LedgerContract,
     JointContract,
+    PreparedContract,
     DriverContract,
     StoreContract,
     ModelsContract,

@@ -19,6 +19,7 @@ from tests.db.contract_joint import JointContract
 from tests.db.contract_ledger import LedgerContract
 from tests.db.contract_models import ModelsContract
 from tests.db.contract_outage import OutageContract
+from tests.db.contract_prepared import PreparedContract
 from tests.db.contract_store import StoreContract
 from tests.db.helpers import add_model
 
@@ -31,6 +32,7 @@ from nearedge_db.query import read_only_query
 class TestSQLite(
     LedgerContract,
     JointContract,
+    PreparedContract,
     DriverContract,
     StoreContract,
     ModelsContract,

@@ -7,11 +7,15 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from nearedge_db.hashing import content_hash
+from nearedge_db.insert import dialect_of
+from nearedge_db.prepared import Prepared
 from nearedge_db.schema import Campaign, Event
 from nearedge_db.states import CampaignState
 from nearedge_db.types import utc_now
 
-_LOCK = select(Campaign.id).where(Campaign.id == bindparam("campaign")).with_for_update()
+_LOCK = Prepared(
+    lambda dialect: select(Campaign.id).where(Campaign.id == bindparam("campaign")).with_for_update()
+)
 
 
 def create_campaign(
@@ -64,8 +68,13 @@ def lock_campaign(session: Session, campaign_id: int) -> Campaign:
 
 
 def lock_sequences(session: Session, campaign_id: int) -> None:
-    """:func:`lock_campaign` without reading the campaign, for those who number its rows."""
-    if session.execute(_LOCK, {"campaign": campaign_id}).first() is None:
+    """:func:`lock_campaign` without reading the campaign, for those who number its rows.
+
+    Nothing has to be done on SQLite, where a transaction that writes is the only one.
+    """
+    if dialect_of(session) == "sqlite":
+        return
+    if _LOCK.one(session, {"campaign": campaign_id}) is None:
         raise LookupError(f"no campaign {campaign_id}")
 
 

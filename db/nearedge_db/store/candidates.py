@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from nearedge_db.insert import insert_returning
+from nearedge_db.prepared import Prepared
 from nearedge_db.schema import Candidate, Generation, Prediction, Structure
 from nearedge_db.states import CandidateState, GenerationRole, GenerationState
 from nearedge_db.types import utc_now
@@ -38,13 +39,17 @@ _NEXT_SEQUENCE: Any = (
     .where(_GENERATIONS.c.campaign_id == bindparam("campaign"), _GENERATIONS.c.role == bindparam("of_role"))
     .scalar_subquery()
 )
-_ADD_GENERATION = (
-    insert(_GENERATIONS)
-    .values({name: bindparam(f"new_{name}", type_=_GENERATIONS.c[name].type) for name in _GIVEN})
-    .values(sequence=_NEXT_SEQUENCE)
-    .returning(_GENERATIONS.c.id, _GENERATIONS.c.sequence)
+_ADD_GENERATION = Prepared(
+    lambda dialect: (
+        insert(_GENERATIONS)
+        .values({name: bindparam(f"new_{name}", type_=_GENERATIONS.c[name].type) for name in _GIVEN})
+        .values(sequence=_NEXT_SEQUENCE)
+        .returning(_GENERATIONS.c.id, _GENERATIONS.c.sequence)
+    )
 )
-_ADD_PREDICTIONS = insert(_PREDICTIONS)
+_ADD_PREDICTIONS = Prepared(
+    lambda dialect: insert(_PREDICTIONS), [column.name for column in _PREDICTIONS.c if column.name != "id"]
+)
 _PLACES = (_CANDIDATES.c.index_in_generation, _CANDIDATES.c.id)
 _OF_GENERATION = select(*_PLACES).where(_CANDIDATES.c.generation_id == bindparam("generation"))
 
@@ -88,8 +93,9 @@ def create_generation(
         "created_at": utc_now(),
     }
     given = {f"new_{name}": value for name, value in values.items()}
-    added = session.execute(_ADD_GENERATION, {**given, "campaign": campaign_id, "of_role": values["role"]})
-    number, sequence = added.one()
+    number, sequence = _ADD_GENERATION.one(
+        session, {**given, "campaign": campaign_id, "of_role": values["role"]}
+    )
     return Generation(id=number, sequence=sequence, **values)
 
 
@@ -97,7 +103,7 @@ def set_generation_state(session: Session, generation_id: int, state: Generation
     """Move a generation on; closing it keeps the time, which is returned."""
     closed_at = utc_now() if state == GenerationState.CLOSED else None
     values = {"row": generation_id, "state": state, "closed_at": closed_at}
-    session.execute(_set_columns(_GENERATIONS, ("state", "closed_at")), values)
+    _set_columns(_GENERATIONS, ("state", "closed_at")).rows(session, values)
     return closed_at
 
 
@@ -175,7 +181,7 @@ def add_candidate(
     session.add(candidate)
     session.flush()
     if score is not None:
-        session.execute(_ADD_PREDICTIONS, [_prediction(candidate.id, score)])
+        _ADD_PREDICTIONS.many(session, [_prediction(candidate.id, score)])
     return candidate
 
 
@@ -221,8 +227,7 @@ def add_candidates(session: Session, generation: Generation, new: Sequence[NewCa
     scored = [
         _prediction(ids[one.index], one.score) for one in new if one.score is not None and one.index in ids
     ]
-    if scored:
-        session.execute(_ADD_PREDICTIONS, scored)
+    _ADD_PREDICTIONS.many(session, scored)
     if len(ids) < len(rows):
         ids.update(session.execute(_OF_GENERATION, {"generation": generation.id}).tuples().all())
     return ids
@@ -230,10 +235,11 @@ def add_candidates(session: Session, generation: Generation, new: Sequence[NewCa
 
 def rescore(session: Session, scores: dict[int, Score]) -> None:
     """Give candidates (id -> score) new scores; every one is kept as a prediction too."""
-    if not scores:
-        return
-    session.execute(update(Candidate), [{"id": key, **vars(score)} for key, score in scores.items()])
-    session.execute(_ADD_PREDICTIONS, [_prediction(key, score) for key, score in scores.items()])
+    columns = (*(one.name for one in fields(Score)), "updated_at")
+    now = utc_now()
+    rows = [{"row": key, **vars(score), "updated_at": now} for key, score in scores.items()]
+    _set_columns(_CANDIDATES, columns).many(session, rows)
+    _ADD_PREDICTIONS.many(session, [_prediction(key, score) for key, score in scores.items()])
 
 
 def _prediction(candidate_id: int, score: Score) -> dict[str, Any]:
@@ -246,6 +252,7 @@ def _prediction(candidate_id: int, score: Score) -> dict[str, Any]:
         "distance_std": score.predicted_distance_std,
         "energy_per_atom_ev": score.predicted_energy_per_atom_ev,
         "energy_std_per_atom_ev": score.energy_std_per_atom_ev,
+        "created_at": utc_now(),
     }
 
 
@@ -265,16 +272,16 @@ def set_candidate_state(
     """
     ids = [candidate_ids] if isinstance(candidate_ids, int) else list(candidate_ids)
     given = {"reason": reason, "task_id": task_id, "acquisition_value": acquisition_value}
-    values = {name: value for name, value in given.items() if value is not None}
-    statement = _set_columns(_CANDIDATES, ("state", *values))
-    session.execute(statement, [{"row": number, "state": state, **values} for number in ids])
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    values |= {"state": state, "updated_at": utc_now()}
+    _set_columns(_CANDIDATES, tuple(values)).many(session, [{"row": number, **values} for number in ids])
 
 
 @cache
-def _set_columns(table: Any, names: tuple[str, ...]) -> Any:
+def _set_columns(table: Any, names: tuple[str, ...]) -> Prepared:
     """Sets these columns of the row with the number ``row``; made once for each choice of columns."""
     new = {name: bindparam(name, type_=table.c[name].type) for name in names}
-    return update(table).where(table.c.id == bindparam("row")).values(**new)
+    return Prepared(lambda dialect: update(table).where(table.c.id == bindparam("row")).values(**new))
 
 
 def candidates(

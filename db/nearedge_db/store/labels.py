@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +9,11 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from nearedge_db.hashing import settings_hash as hash_of_settings
-from nearedge_db.insert import dialect_of, get_or_insert, new_rows
+from nearedge_db.insert import get_or_insert, new_rows
+from nearedge_db.prepared import Prepared
 from nearedge_db.schema import CampaignStructure, LabelRow, LabelUse, OracleSettings, Structure
 from nearedge_db.states import LabelRole, StructureOrigin
+from nearedge_db.types import decode_array, utc_now
 
 from .campaigns import lock_sequences
 from .structures import to_atoms
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 _USES: Any = LabelUse.__table__
 _LABELS: Any = LabelRow.__table__
-_SPECTRA = select(_LABELS.c.id, _LABELS.c.xanes).where(
-    _LABELS.c.structure_id == bindparam("structure"), _LABELS.c.settings_hash == bindparam("settings")
+_SPECTRA = Prepared(
+    lambda dialect: select(_LABELS.c.id, _LABELS.c.xanes).where(
+        _LABELS.c.structure_id == bindparam("structure"), _LABELS.c.settings_hash == bindparam("settings")
+    )
 )
 
 
@@ -68,8 +71,8 @@ def put_label(
     Raises:
         ValueError: shapes do not fit the structure, or a number is not finite.
     """
-    structure = session.get_one(Structure, structure_id)
-    _check_label(structure.n_atoms, energy_ev, forces, xanes, energies_ev)
+    atoms = session.execute(select(Structure.n_atoms).where(Structure.id == structure_id)).scalar_one()
+    _check_label(atoms, energy_ev, forces, xanes, energies_ev)
     key = {"structure_id": structure_id, "settings_hash": settings_hash}
     values = {
         "task_id": task_id,
@@ -133,11 +136,11 @@ def use_label_once(
         "role_": LabelRole(role),
         "distance": distance,
         "candidate": candidate_id,
+        "now": utc_now(),
     }
-    return session.execute(_add_use(dialect_of(session)), values).first() is not None
+    return _ADD_USE.one(session, values) is not None
 
 
-@cache
 def _add_use(dialect: str) -> Any:
     """One more use, numbered after the last of the campaign; returns its id."""
     campaign: Any = bindparam("campaign", type_=_USES.c.campaign_id.type)
@@ -151,15 +154,19 @@ def _add_use(dialect: str) -> Any:
             spectral_distance=bindparam("distance"),
             sequence=number.scalar_subquery(),
             candidate_id=bindparam("candidate"),
+            created_at=bindparam("now"),
         )
         .returning(_USES.c.id)
     )
 
 
+_ADD_USE = Prepared(_add_use)
+
+
 def get_spectra(session: Session, structure_id: int, settings_hash: str) -> tuple[int, np.ndarray] | None:
     """Number of the label of a structure with these settings and its (N, G) spectra, without the rest of it."""
-    found = session.execute(_SPECTRA, {"structure": structure_id, "settings": settings_hash}).first()
-    return None if found is None else (found.id, found.xanes)
+    found = _SPECTRA.one(session, {"structure": structure_id, "settings": settings_hash})
+    return None if found is None else (found[0], decode_array(bytes(found[1])))
 
 
 def set_distances(session: Session, campaign_id: int, distances: Mapping[int, float]) -> None:
@@ -237,9 +244,12 @@ def labelled_structures(
 
 
 def labelled_hashes(
-    session: Session, campaign_id: int, settings_hash: str
+    session: Session, campaign_id: int, settings_hash: str, since: int | None = None
 ) -> list[tuple[str, bool, StructureOrigin]]:
-    """Content hash, held-out flag and origin of every structure of a campaign with a label by these settings."""
+    """Content hash, held-out flag and origin of every structure of a campaign with a label by these settings.
+
+    ``since``: only of labels that the campaign has put to use from this number on; see :func:`next_use`.
+    """
     query = (
         select(Structure.hash, CampaignStructure.held_out, CampaignStructure.origin)
         .join(CampaignStructure, CampaignStructure.structure_id == Structure.id)
@@ -247,4 +257,15 @@ def labelled_hashes(
         .where(CampaignStructure.campaign_id == campaign_id, LabelRow.settings_hash == settings_hash)
         .order_by(Structure.hash)
     )
+    if since is not None:
+        query = query.join(LabelUse, LabelUse.label_id == LabelRow.id).where(
+            LabelUse.campaign_id == campaign_id, LabelUse.sequence >= since
+        )
     return [(content_hash, held_out, origin) for content_hash, held_out, origin in session.execute(query)]
+
+
+def next_use(session: Session, campaign_id: int) -> int:
+    """The number that the next label put to use in a campaign gets."""
+    query = select(func.max(LabelUse.sequence)).where(LabelUse.campaign_id == campaign_id)
+    highest = session.scalar(query)
+    return 0 if highest is None else highest + 1

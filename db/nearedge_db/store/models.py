@@ -89,9 +89,24 @@ def get_model(session: Session, model_id: int) -> ModelRow:
     return row
 
 
+def find_model(session: Session, campaign_id: int, folder: str) -> ModelRow:
+    """The model of a campaign that is in this folder; raises ``LookupError`` when there is none."""
+    query = select(ModelRow).where(ModelRow.campaign_id == campaign_id, ModelRow.folder == folder)
+    row = session.scalars(query.order_by(ModelRow.id.desc()).limit(1)).first()
+    if row is None:
+        raise LookupError(f"campaign {campaign_id} has no model in {folder}")
+    return row
+
+
 def champion(session: Session, campaign_id: int, kind: ModelKind | str) -> ModelRow | None:
     """The model of this kind that the campaign uses, if there is one."""
     return session.scalar(select(ModelRow).where(*_of(campaign_id, kind), ModelRow.champion))
+
+
+def champions(session: Session, campaign_id: int) -> dict[str, ModelRow]:
+    """The models that the campaign uses: kind -> model, of the kinds that have one."""
+    rows = session.scalars(select(ModelRow).where(ModelRow.campaign_id == campaign_id, ModelRow.champion))
+    return {row.kind: row for row in rows}
 
 
 def list_models(session: Session, campaign_id: int, kind: ModelKind | str | None = None) -> list[ModelRow]:

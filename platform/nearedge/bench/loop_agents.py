@@ -17,7 +17,7 @@ from nearedge_agents.tracking import TrackingReport
 from nearedge_agents.worker import TaskReport, Write
 from nearedge_db.ledger import Ledger, Task
 from nearedge_db.schema import TaskRow
-from nearedge_db.states import StructureOrigin, TaskKind
+from nearedge_db.states import StructureOrigin, TaskKind, TaskState
 from nearedge_db.store import add_model, get_structure, promote, put_atoms, put_label, to_atoms
 from nearedge_services.spectra.spectrum import Spectrum
 
@@ -50,7 +50,8 @@ class InventingAgents:
         if task is not None:
             reason = self.fails(task)
             if reason is None:
-                self.ledger.complete(task.id, OWNER, write, 0.0)
+                if self.ledger.complete(task.id, OWNER, write, 0.0):
+                    return TaskReport(task.id, TaskState.DONE)
             else:
                 self.ledger.fail(task.id, OWNER, reason, retryable=False)
         done = self.ledger.get(task_id)

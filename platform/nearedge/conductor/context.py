@@ -17,7 +17,7 @@ from nearedge.steering import Steering
 from nearedge_agents.models import ModelFiles
 from nearedge_db.database import Database
 from nearedge_db.ledger import Ledger
-from nearedge_db.store import add_event, champion
+from nearedge_db.store import add_event, champions
 from nearedge_services.oracles.base import Oracle
 from nearedge_services.spectra.spectrum import Spectrum
 from nearedge_services.spectra.target import Target
@@ -82,10 +82,10 @@ class Context:
         """Read the champions from the database; returns the kinds that changed."""
         changed: list[str] = []
         with self.database.session() as session:
-            rows = {kind: champion(session, self.campaign_id, kind) for kind in MODEL_KINDS}
-        for kind, row in rows.items():
-            held = self.champions.get(kind)
-            if row is not None and (held is None or held.model_id != row.id):
+            rows = champions(session, self.campaign_id)
+        for kind in (kind for kind in MODEL_KINDS if kind in rows):
+            held, row = self.champions.get(kind), rows[kind]
+            if held is None or held.model_id != row.id:
                 self.champions[kind] = ModelFiles.read(kind, row.id, self.run_dir / row.folder)
                 changed.append(kind)
         return changed

@@ -26,6 +26,8 @@ class Known:
 
     def __init__(self, fingerprints: Iterable[Array] = ()) -> None:
         self._blocks: list[npt.NDArray[np.float32]] = []
+        self._squares: list[npt.NDArray[np.float32]] = []
+        """Of their lengths, shape (BLOCK,) each."""
         self._size = 0
         for one in fingerprints:
             self.add(one)
@@ -37,7 +39,10 @@ class Known:
         """Know one more, shape (F,)."""
         if self._size == BLOCK * len(self._blocks):
             self._blocks.append(np.empty((BLOCK, len(fingerprint)), np.float32))
-        self._blocks[-1][self._size % BLOCK] = fingerprint
+            self._squares.append(np.empty(BLOCK, np.float32))
+        row = self._blocks[-1][self._size % BLOCK]
+        row[:] = fingerprint
+        self._squares[-1][self._size % BLOCK] = row @ row
         self._size += 1
 
     def nearest(self, fingerprints: npt.ArrayLike, since: int = 0) -> Array:
@@ -47,10 +52,10 @@ class Known:
         """
         wanted = np.asarray(fingerprints, np.float32)
         best = np.full(len(wanted), np.inf)
-        for number, block in enumerate(self._blocks):
-            rows = block[max(since - number * BLOCK, 0) : self._size - number * BLOCK]
-            if len(rows) and len(wanted):
-                best = np.minimum(best, _nearest(wanted, rows))
+        for number, (block, squares) in enumerate(zip(self._blocks, self._squares, strict=True)):
+            part = slice(max(since - number * BLOCK, 0), self._size - number * BLOCK)
+            if len(block[part]) and len(wanted):
+                best = np.minimum(best, _nearest(wanted, block[part], squares[part]))
         return best
 
     def update(self, waiting: Sequence[Compared]) -> Array:
@@ -63,11 +68,12 @@ class Known:
         return np.array([one.nearest for one in waiting])
 
 
-def _nearest(wanted: npt.NDArray[np.float32], rows: npt.NDArray[np.float32]) -> Array:
-    """Distances of (C, F) to the nearest of (R, F).
+def _nearest(
+    wanted: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], squares: npt.NDArray[np.float32]
+) -> Array:
+    """Distances of (C, F) to the nearest of (R, F), whose lengths have these ``squares`` (R,).
 
     Which is nearest comes from products, which are fast and lose digits; how near it is does not.
     """
-    squares = np.einsum("rf,rf->r", rows, rows)
     place = np.argmin(squares - 2.0 * (wanted @ rows.T), axis=1)
     return np.linalg.norm(wanted.astype(float) - rows[place], axis=1)

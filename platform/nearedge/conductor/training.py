@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from nearedge.chance import seed_for
 from nearedge.conductor.context import CampaignFailedError, Context
+from nearedge.conductor.dataset import Dataset
 from nearedge.conductor.seeding import Seeding
 from nearedge.conductor.tasks import TaskQueue
 from nearedge.config import MODEL_KINDS, ModelName
@@ -14,10 +17,9 @@ from nearedge.starting import REFINING, StartingModel
 from nearedge_agents.pool import Done, Work
 from nearedge_db.errors import one_line
 from nearedge_db.hashing import dataset_hash, task_identity
-from nearedge_db.states import StructureOrigin, TaskKind, TaskState
-from nearedge_db.store import labelled_hashes, list_models
-
-STARTING = (StructureOrigin.SEED, StructureOrigin.SEED_PATH, StructureOrigin.SEED_RATTLED)
+from nearedge_db.ledger import Standing, enter
+from nearedge_db.states import TaskKind, TaskState
+from nearedge_db.store import find_model, list_models
 
 NEVER = sys.maxsize
 """Labels that never come: only the end of a training makes another due."""
@@ -33,6 +35,8 @@ class Training:
     pool: str = "trainer"
     _queue: TaskQueue = field(default_factory=TaskQueue)
     _kind_of: dict[int, str] = field(default_factory=dict)
+    _made: dict[int, tuple[str, dict[str, Any] | None]] = field(default_factory=dict)
+    """Task -> folder of the model, and what it starts from where it is not trained here."""
     _frames_at: dict[str, int] = field(default_factory=dict)
     """Per kind, how many labelled structures its last training (finished or not) saw."""
     _refined: set[str] = field(default_factory=set)
@@ -43,10 +47,14 @@ class Training:
     """How many labels must have been settled before a training can be due that was not when it was last asked."""
     _due_then: tuple[tuple[int, list[str]], int] = ((-1, []), 0)
     """How many trainings were due at so many labels with those under way."""
-    _read: tuple[int, tuple[list[str], list[str], int]] | None = None
-    """At how many settled labels the labelled structures were last read, and what was found: see ``_data``."""
+    _read_at: int = -1
+    """At how many settled labels the labelled structures were last read."""
     new_champions: list[str] = field(default_factory=list)
     """Kinds whose champion changed and that nobody has acted on yet."""
+
+    def __post_init__(self) -> None:
+        context = self.context
+        self._dataset = Dataset(context.database, context.campaign_id, context.settings_hash)
 
     def start(self) -> None:
         """Take up unfinished trainings and the champions there are."""
@@ -77,8 +85,7 @@ class Training:
             return self._queue.ready
         facts = (settled, self.under_way)
         if self._due_then[0] != facts:
-            missing, _, _ = self._missing()
-            self._due_then = (facts, sum(labels <= 0 for labels in missing.values()))
+            self._due_then = (facts, sum(labels <= 0 for labels in self._missing().values()))
         return self._queue.ready + self._due_then[1]
 
     def offer(self) -> Work | None:
@@ -100,10 +107,7 @@ class Training:
             self.context.event("champions not linked", error=report.trouble)
         if report.state is TaskState.DONE:
             self.ended += 1
-            payload = self.context.ledger.get(report.task_id).payload
-            facts = {"promoted": payload["promoted"], **payload.get("start", {})}
-            what = "started from" if "start" in payload else "trained"
-            self.context.event(what, kind=kind, model_id=payload["model_id"], **facts)
+            self._tell(kind, *self._made.pop(report.task_id))
             self.new_champions.extend(self.context.refresh_champions())
             return
         self.context.event("training failed", kind=kind, error=report.error)
@@ -111,22 +115,29 @@ class Training:
             first = "the {} to start from" if kind in self._refined else "the first training of the {}"
             raise CampaignFailedError(f"{first.format(kind)} failed: {one_line(report.error or '')}")
 
+    def _tell(self, kind: str, folder: str, start: dict[str, Any] | None) -> None:
+        """Record the model that is in this folder now."""
+        context = self.context
+        with context.database.session() as session:
+            model = find_model(session, context.campaign_id, folder)
+        facts = {"promoted": model.promoted_at is not None, **(start or {})}
+        context.event("trained" if start is None else "started from", kind=kind, model_id=model.id, **facts)
+
     def _submit_due(self) -> int:
         """Submit what is due; returns how many further labels make the next one due, at least."""
-        missing, train, held_out = self._missing()
+        missing = self._missing()
         for kind, labels in missing.items():
             if labels <= 0:
-                self._submit(kind, train, held_out)
+                self._submit(kind, list(self._dataset.train), list(self._dataset.held_out))
         return min((labels for labels in missing.values() if labels > 0), default=NEVER)
 
-    def _missing(self) -> tuple[dict[ModelName, int], list[str], list[str]]:
-        """Kind -> labels that are missing until it is to be trained; and the hashes to train on and held out."""
+    def _missing(self) -> dict[ModelName, int]:
+        """Kind -> labels that are missing until it is to be trained."""
         asked = [kind for kind in MODEL_KINDS if kind not in self._kind_of.values() and self._is_due(kind)]
         if not asked:
-            return {}, [], []
-        train, held_out, starting = self._data()
-        frames = len(train) + len(held_out)
-        return {kind: self._missing_for(kind, frames, starting) for kind in asked}, train, held_out
+            return {}
+        data = self._data()
+        return {kind: self._missing_for(kind, len(data), data.starting) for kind in asked}
 
     def _is_due(self, kind: str) -> bool:
         """Cheap look: never trained, or trained again at all in this campaign."""
@@ -139,21 +150,12 @@ class Training:
             return 0
         return self.context.config.models.retrain_every[kind] - (frames - max(seen, starting))
 
-    def _data(self) -> tuple[list[str], list[str], int]:
-        """Hashes of the labelled structures, to train on and held out, and how many are starting structures.
-
-        Rattled frames are for learning only: models are judged on networks that could exist.
-        """
-        settled = self.context.labels_settled
-        if self._read is not None and self._read[0] == settled:
-            return self._read[1]
-        with self.context.database.session() as session:
-            rows = labelled_hashes(session, self.context.campaign_id, self.context.settings_hash)
-        used = [row for row in rows if not (row[1] and row[2] is StructureOrigin.SEED_RATTLED)]
-        train = [key for key, apart, _ in used if not apart]
-        held_out = [key for key, apart, _ in used if apart]
-        self._read = settled, (train, held_out, sum(origin in STARTING for _, _, origin in used))
-        return self._read[1]
+    def _data(self) -> Dataset:
+        """What there is to learn from now."""
+        if self._read_at != self.context.labels_settled:
+            self._dataset.read()
+            self._read_at = self.context.labels_settled
+        return self._dataset
 
     def _submit(self, kind: str, train: list[str], held_out: list[str]) -> None:
         """Enter the next model of a kind: given at first where there is one, else trained."""
@@ -200,13 +202,12 @@ class Training:
             **part,
         }
         identity = task_identity(TaskKind.TRAIN, context.campaign_id, kind, sequence, data, settings)
-        task = context.ledger.submit(
-            TaskKind.TRAIN,
-            identity,
-            payload,
-            campaign_id=context.campaign_id,
-            settings_hash=context.settings_hash,
-        )
+
+        def work(session: Session) -> Standing:
+            columns = {"settings_hash": context.settings_hash}
+            return enter(session, TaskKind.TRAIN, identity, payload, context.campaign_id, **columns)
+
+        task = context.database.run(work, synced=False)
         if task.state is TaskState.QUARANTINED:
             # Failed for good in an earlier session: continuing the campaign is asking to try again.
             context.ledger.reopen(task.id)
@@ -215,6 +216,7 @@ class Training:
 
     def _remember(self, task_id: int, kind: str, payload: dict) -> None:
         self._kind_of[task_id] = kind
+        self._made[task_id] = payload["folder"], payload.get("start")
         self._frames_at[kind] = len(payload["train"]) + len(payload["held_out"])
         if "start" in payload:
             self._refined.add(kind)
