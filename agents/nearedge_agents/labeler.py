@@ -104,7 +104,9 @@ class Labeler(LedgerWorker):
     def _limit_s(self, asked: Oracle, task: Task, atoms: int) -> float | None:
         """How long the programs of a label may take, as learnt from those before; None: no limit."""
         run = getattr(asked.settings, "run", None)
-        if not self.learns_limit or run is None or run.seconds is not None:  # what the user set holds
+        if not self.learns_limit or run is None or not getattr(asked.settings, "limited", True):
+            return None
+        if run.seconds is not None:  # what the user set holds
             return None
         with self.database.session() as session:
             model = learnt(session, asked.name, asked.settings_hash)

@@ -202,7 +202,7 @@ def check_oracle_run(config: CampaignConfig, oracle: Oracle, where: str = "oracl
             fix="leave it out; it is for nearedge label",
         )
     run = getattr(oracle.settings, "run", None)
-    workers, cpus = 1 if run is None else run.workers, config.pools["labeler"].cpus
+    workers, cpus = getattr(run, "workers", 1), config.pools["labeler"].cpus
     if workers > max(cpus, 1):
         raise UserError(
             f"{where}.settings.run.workers are more than the CPUs of a labeler",

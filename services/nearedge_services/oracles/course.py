@@ -75,7 +75,7 @@ class _Course:
         for ended in helpers.ended(0 if self._here else _LOOK_S):
             self._take(ended)
         if self._elsewhere:
-            check_allowance()  # programs here look themselves
+            check_allowance()  # what is done here looks itself
         done, _ = wait(self._here, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
         for future in done:
             one, error = self._here.pop(future), future.exception()
@@ -103,4 +103,5 @@ class _Course:
             self.failed = self.failed or ended.error
 
     def _work(self, absorber: int) -> Row:
+        check_allowance()
         return self._finished.compute(absorber, lambda: self._compute(absorber))

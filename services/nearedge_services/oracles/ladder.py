@@ -50,6 +50,7 @@ LADDERS: dict[str, dict[FailureKind, tuple[Rung, ...]]] = {
         FailureKind.NOT_CONVERGED: ({"max_iterations": times(4)},),
         FailureKind.CRASH: (_AGAIN,),
         FailureKind.OUT_OF_MEMORY: (_AGAIN,),
+        FailureKind.TIMEOUT: (_LONGER,),
     },
     "gpaw": {
         **_PROGRAMS,

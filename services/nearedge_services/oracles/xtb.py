@@ -7,6 +7,8 @@ cell has many orbitals. The basis is minimal: nothing above about 25 eV is meani
 """
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -19,8 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from nearedge_db.errors import UserError
 from nearedge_db.hashing import settings_hash
 from nearedge_services.oracles.base import Label, check_geometry, check_label
+from nearedge_services.oracles.course import each_absorber
+from nearedge_services.oracles.elsewhere import Compute, Row
 from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleCrash, OracleError
+from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.fast_blas import prepare_blas
+from nearedge_services.oracles.ladder import numerics
+from nearedge_services.oracles.per_absorber import Finished, RunSettings
 from nearedge_services.oracles.xtb_core_hole import z_plus_one
 from nearedge_services.oracles.xtb_xanes import Orbitals, xanes
 from nearedge_services.spectra.grid import EnergyGrid
@@ -36,8 +43,22 @@ _HEAVIEST = 86
 _SAFE_DAMPING = 0.1  # of the charge mixer, for a second attempt; tblite's own value is 0.4
 
 
+class XtbRun(BaseModel):
+    """How spectra with a core hole are calculated. Nothing here changes a label.
+
+    There are no programs to be ended: the time is looked at after each absorber.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    elsewhere: int | None = Field(default=None, ge=0)
+    """Further absorbers at a time over the nodes of Ray, as `RunSettings.elsewhere`."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Wall-clock time of the spectra of one label, s."""
+
+
 class XtbSettings(BaseModel):
-    """Settings of the xTB oracle; every one of them can change a label."""
+    """Settings of the xTB oracle; all but `run` can change a label."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,6 +81,13 @@ class XtbSettings(BaseModel):
     core_hole: Literal["initial-state", "z+1"] = "initial-state"
     """Spectra of the ground state, or with the absorber replaced by the next element: one more self-consistent
     run for every atom. Energy and forces are those of the ground state either way."""
+    run: XtbRun = XtbRun()
+    """Of the spectra with a core hole."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether a label has a time limit: not where it is one run."""
+        return self.core_hole == "z+1"
 
 
 class XtbOracle:
@@ -81,8 +109,11 @@ class XtbOracle:
 
     @property
     def settings_hash(self) -> str:
-        """Hex digest over name, recipe and settings."""
-        values = self.settings.model_dump(mode="json")
+        """Hex digest over name, recipe and settings, without `run`."""
+        return self._hash_without({"run"})
+
+    def _hash_without(self, left_out: set[str]) -> str:
+        values = self.settings.model_dump(mode="json", exclude=left_out)
         if self.settings.core_hole == "initial-state":
             del values["core_hole"]  # a later setting: labels from before it keep their hash
         return settings_hash(self.name, {"recipe": RECIPE, **values})
@@ -107,9 +138,14 @@ class XtbOracle:
     def label(self, atoms: Atoms) -> Label:
         """Energy, forces and the XANES of all atoms.
 
-        Raises UserError (element), BadGeometry, NotConverged or OracleCrash.
+        Raises UserError (element), BadGeometry, NotConverged or OracleCrash; with a core hole OracleTimeout and
+        OracleCancelled too, and absorbers that were finished are kept for the next try.
         """
         return self.calculator().label(atoms)
+
+    def finished(self, atoms: Atoms) -> Finished:
+        """The absorbers of a structure that are done."""
+        return Finished(atoms, self._hash_without(numerics(self.name)))
 
     def runs(self, numbers: npt.ArrayLike) -> int:
         """One; with a core hole, one for each atom besides."""
@@ -174,11 +210,28 @@ class XtbCalculator(Calculator):
         kt_ev = settings.electronic_temperature_k * units.kB
         spectra, mu = xanes(orbitals, kt_ev, settings.sigma_ev, grid.energies)
         hole: dict[str, Any] = {}
+        spent = self._seconds
         if settings.core_hole == "z+1":
+            finished = self.oracle.finished(self.atoms)
+
+            def each(absorbers: Sequence[int], compute: Compute) -> dict[int, Row]:
+                with allowance(seconds=settings.run.seconds):
+                    return each_absorber(
+                        absorbers, compute, finished, RunSettings(elsewhere=settings.run.elsewhere)
+                    )
+
             spectra, shifts = z_plus_one(
-                self.atoms, orbitals, self._excited, kt_ev, settings.sigma_ev, grid.energies
+                self.atoms,
+                orbitals,
+                partial(_excited, settings),
+                kt_ev,
+                settings.sigma_ev,
+                grid.energies,
+                each,
             )
             hole = {"core_hole": "z+1", "alignment_ev": shifts.round(4).tolist()}
+            spent += finished.reused_s
+            finished.clear()
         above = orbitals.energies_ev[orbitals.energies_ev > mu]
         below = orbitals.energies_ev[orbitals.energies_ev <= mu]
         label = Label(
@@ -186,7 +239,7 @@ class XtbCalculator(Calculator):
             forces_ev_per_a=self.results["forces"].copy(),
             xanes=spectra,
             energies_ev=grid.energies.copy(),
-            seconds=self._seconds + time.perf_counter() - started,
+            seconds=spent + time.perf_counter() - started,
             details={
                 "fermi_ev": mu,
                 "gap_ev": float(above.min() - below.max()),
@@ -222,14 +275,16 @@ class XtbCalculator(Calculator):
         self._tblite, result = _from_scratch(self.oracle.settings, atoms)
         return result
 
-    def _excited(self, atoms: Atoms) -> Orbitals:
-        """Orbitals of a cell with one absorber replaced. Raises as `XtbOracle.label`."""
-        from tblite.exceptions import TBLiteRuntimeError, TBLiteValueError
 
-        try:
-            return _orbitals(*_from_scratch(self.oracle.settings, atoms))
-        except (TBLiteRuntimeError, TBLiteValueError) as error:
-            raise _translated(f"with a core hole: {error}") from error
+def _excited(settings: XtbSettings, atoms: Atoms) -> Orbitals:
+    """Orbitals of a cell with one absorber replaced. Raises as `XtbOracle.label`."""
+    prepare_blas()
+    from tblite.exceptions import TBLiteRuntimeError, TBLiteValueError  # BLAS comes first
+
+    try:
+        return _orbitals(*_from_scratch(settings, atoms))
+    except (TBLiteRuntimeError, TBLiteValueError) as error:
+        raise _translated(f"with a core hole: {error}") from error
 
 
 def _from_scratch(settings: XtbSettings, atoms: Atoms) -> "tuple[Tblite, Result]":

@@ -1,5 +1,7 @@
 """The Z+1 core hole: which atoms and electrons there are, the energy axis, and what it does to carbon."""
 
+import time
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -8,7 +10,8 @@ from ase.lattice.hexagonal import Graphite
 from tests.services.oracles.contract import OracleContract
 
 from nearedge_db.errors import UserError
-from nearedge_services.oracles.errors import BadGeometry, NotConverged
+from nearedge_services.oracles import xtb
+from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleTimeout
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.xtb import XtbOracle, XtbSettings
 from nearedge_services.oracles.xtb_core_hole import excited, z_plus_one
@@ -154,3 +157,34 @@ def test_the_hole_pulls_the_edge_down_and_its_intensity_to_it():
     near = [spectrum[energies < 6].sum() for energies, spectrum in edge]
     assert near[1] > 2 * near[0]
     assert edge[1][1][edge[1][0] < 0].sum() < 1e-3  # still nothing in the gap
+
+
+def test_absorbers_that_were_done_are_kept_when_the_time_is_over(tmp_path, monkeypatch):
+    """The next try goes on with them, also one with more iterations, and gives the same label."""
+    monkeypatch.setenv("NEAREDGE_WORK", str(tmp_path))
+    atoms, calculate, asked = rattled_diamond(), xtb._excited, []
+
+    def slowly(settings, excited_atoms):
+        asked.append(int(np.argmax(excited_atoms.numbers)))
+        if len(asked) == 3:
+            time.sleep(2.0)
+        return calculate(settings, excited_atoms)
+
+    monkeypatch.setattr(xtb, "_excited", slowly)
+    with pytest.raises(OracleTimeout):
+        make_oracle("xtb", {"core_hole": "z+1", "run": {"seconds": 2.0}}).label(atoms)
+    assert asked[:3] == [0, 1, 2]
+    assert len(asked) < len(atoms)
+    kept = sorted(int(path.stem) for path in tmp_path.glob("*/*.npz"))
+    assert kept == sorted(asked)
+    label = make_oracle("xtb", {"core_hole": "z+1", "max_iterations": 1000}).label(atoms)
+    assert sorted(asked) == list(range(len(atoms))), "none twice"
+    assert label.seconds > 2.0, "with what it took over"
+    np.testing.assert_allclose(label.xanes, XtbOracle(HOLE).label(atoms).xanes, rtol=1e-6, atol=1e-8)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_how_it_is_run_changes_no_hash():
+    assert make_oracle("xtb", {"core_hole": "z+1", "run": {"seconds": 5}}).settings_hash == (
+        XtbOracle(HOLE).settings_hash
+    )
