@@ -11,6 +11,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import (
     GetTimeoutError,
     NodeDiedError,
+    ObjectLostError,
     OutOfMemoryError,
     RayActorError,
     RayError,
@@ -24,13 +25,20 @@ from nearedge_db.errors import one_line
 logger = logging.getLogger(__name__)
 
 DEATHS = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
+UNANSWERED = (ObjectLostError, GetTimeoutError)
+LOSSES = (*DEATHS, *UNANSWERED)
 AGAIN_S = 1.0
 """How long to wait after a process has died while it started."""
 GET_S = 10.0
 """Ray may never give an answer that it said was there, where the node that had it is lost: the actor counts as lost."""
+
 PULSE_S = 2.0
 """How often actors without work are asked whether they are there: one that has died would not be missed before it
 is to work."""
+
+
+class AnswerLostError(Exception):
+    """An answer that was there has not come; no `TimeoutError`, which would say that the work took too long."""
 
 
 @dataclass(frozen=True)
@@ -224,12 +232,14 @@ class Pool:
 
     def _answer(self, slot: _Slot, work: Work, ref: Any) -> Done:
         try:
-            outcome: Outcome = ray.get(ref)
+            outcome: Outcome = ray.get(ref, timeout=GET_S)
         except RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             return Done(work, error=cause)
-        except DEATHS as error:
+        except LOSSES as error:
             reason: Exception = error
+            if isinstance(error, UNANSWERED):
+                reason = AnswerLostError(f"the answer was lost ({one_line(error)})")
             if slot.is_overdue:
                 reason = TimeoutError(
                     f"ended after more than {self.limit_s:g} s, the limit of pool {self.name}"
@@ -255,7 +265,7 @@ class Pool:
                 ray.get(ready, timeout=GET_S)
                 slot.is_up = True
                 self._log("actor up", actor=slot.name)
-            except (*DEATHS, GetTimeoutError) as error:
+            except LOSSES as error:
                 if isinstance(error, RayActorError) and error.actor_init_failed:
                     raise
                 self._log("actor lost while it started", actor=slot.name, error=one_line(error))
@@ -275,7 +285,7 @@ class Pool:
             slot.pulse = None
             try:
                 ray.get(pulse, timeout=GET_S)
-            except (*DEATHS, GetTimeoutError) as error:
+            except LOSSES as error:
                 if slot.work is None:  # else its work says so
                     self._log("actor lost without work", actor=slot.name, error=one_line(error))
                     self._end(slot)

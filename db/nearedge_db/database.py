@@ -26,7 +26,7 @@ from . import migrate
 from .engine import make_engine, parse_url, sqlite_file
 from .errors import UserError
 from .joint import Joint
-from .outages import patiently
+from .outages import is_away, patiently
 from .types import utc_now
 
 DATABASE_FILE = "nearedge.db"
@@ -167,9 +167,13 @@ class Database:
 
         A synced one inside commits what came before it and stays apart. Nobody else sees what is written, and on
         SQLite nobody else can write, before the end: it is for a burst of short transactions, not for waiting.
-        What one of them raises undoes all since the last commit.
+        What one of them raises undoes all since the last commit. A transaction inside another one is refused.
         """
         return self._joint.gathering()
+
+    def settle(self) -> None:
+        """Inside of :meth:`joined`: commit what there is, before something that takes longer. Nothing elsewhere."""
+        self._joint.commit()
 
     def run(self, work: Callable[[Session], _Result], synced: bool = True) -> _Result:
         """Run ``work(session)`` in a write transaction, again from the start after a broken deadlock or connection.
@@ -221,6 +225,11 @@ def is_conflict(error: DBAPIError) -> bool:
     """Whether the same transaction may succeed if tried again."""
     state = getattr(error.orig, "sqlstate", None)  # PostgreSQL: serialization failure, deadlock
     return state in ("40001", "40P01") or "database is locked" in str(error.orig)
+
+
+def passes(error: DBAPIError) -> bool:
+    """Whether it says that the server is away or has undone the transaction, rather than what is wrong with it."""
+    return is_away(error) or is_conflict(error)
 
 
 def _check_place(url: URL, create: bool) -> None:

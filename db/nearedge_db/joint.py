@@ -24,6 +24,7 @@ class Joint(threading.local):
         self.is_open = False
         self.has_begun = False
         self._is_undone = False
+        self._is_in_part = False
         self._session: Session | None = None
         self._stack = ExitStack()
 
@@ -43,7 +44,9 @@ class Joint(threading.local):
             self.commit()
 
     def commit(self) -> None:
-        """Commit what there is; others may follow."""
+        """Commit what there is; others may follow. Raises RuntimeError inside of a part, which is not all there."""
+        if self._is_in_part:
+            raise RuntimeError("a transaction that stands alone inside one that is joined to others")
         try:
             self._end().close()
         except BaseException:
@@ -58,9 +61,12 @@ class Joint(threading.local):
         """
         if self._is_undone:
             raise RuntimeError("a transaction before this one has failed, and taken it along")
+        if self._is_in_part:
+            raise RuntimeError("a transaction inside another one of the same block: pass its session on")
         if self._session is None:
             self._session = self._stack.enter_context(begin())
             self.has_begun = True
+        self._is_in_part = True
         try:
             yield self._session
             self._session.flush()
@@ -69,6 +75,8 @@ class Joint(threading.local):
             self._is_undone = True
             self._end().__exit__(type(error), error, error.__traceback__)
             raise
+        finally:
+            self._is_in_part = False
 
     def _end(self) -> ExitStack:
         stack, self._stack, self._session, self.has_begun = self._stack, ExitStack(), None, False

@@ -60,13 +60,17 @@ class Steering:
             "guidance_scale": config.generation.guidance_scale,
             "spectral_weight_ev": config.generation.spectral_weight_ev,
         }
-        self._name, self._database = config.name, Database(url)
+        self._name, self._seed, self._database = config.name, config.seed, Database(url)
+        self.read()
+
+    def read(self) -> None:
+        """Learn what is known from the database, and from nowhere else."""
         study = self.study
         past = _patiently(lambda: study.get_trials(deepcopy=False))
         with self._database.session() as session:
-            self._book = TrialBook(session, config.name, self.ranges)
+            self._book = TrialBook(session, self._name, self.ranges)
         # Told how far the study is, so that a continued campaign does not draw the same numbers again.
-        self._suggestions = Suggestions(self.ranges, seed_for(config.seed, "steering", len(past)))
+        self._suggestions = Suggestions(self.ranges, seed_for(self._seed, "steering", len(past)))
         self._known = Recollection(list(self.ranges))
         for trial in past:
             if trial.state is not TrialState.FAIL:

@@ -7,11 +7,11 @@ import time
 
 import pytest
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
 from tests.agents.tending import wait_for
 
 from nearedge_agents.agent import Agent
-from nearedge_agents.pool import Done, Pool, Work
+from nearedge_agents.pool import GET_S, AnswerLostError, Done, Pool, Work
 
 # The workers cannot import test modules: the actor's class travels with its code.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -220,6 +220,29 @@ def test_an_actor_that_dies_at_work_while_it_is_asked_is_lost_once(pool):
     assert answer(pool).lost
     pool._pulse_at = 0.0
     wait_for(pool, 2)
+
+
+@pytest.mark.parametrize("error", [GetTimeoutError("timed out"), ObjectLostError("ab", None, "here")])
+def test_an_answer_that_does_not_come_counts_as_a_lost_actor(pool, monkeypatch, error):
+    """Not as work that took too long: that would be given three times as long."""
+    get, asked = ray.get, []
+
+    def once(ref, *, timeout):
+        asked.append(timeout)
+        if len(asked) == 1:
+            raise error
+        return get(ref, timeout=timeout)
+
+    work = Work("nap", (0.1,), tag="nap")
+    pool.submit(work)
+    monkeypatch.setattr(ray, "get", once)
+    done = answer(pool)
+    assert asked == [GET_S]
+    assert (done.work, done.lost, bool(done.actor)) == (work, True, True)
+    assert isinstance(done.error, AnswerLostError)
+    assert not isinstance(done.error, TimeoutError)
+    wait_for(pool, 2)
+    assert ask(pool, "greet", "Ada").value == "hello Ada"
 
 
 def test_an_actor_that_hangs_is_ended_and_replaced():

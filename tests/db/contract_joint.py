@@ -142,6 +142,36 @@ class JointContract:
             assert kinds(database) == before
         assert kinds(database) == [*before, "one"]
 
+    def test_a_transaction_inside_another_is_refused(self, database, joining, note):
+        before = kinds(database)
+
+        def nested(inner):
+            with database.joined(), database.begin(synced=False) as session:
+                store.add_event(session, joining, "one")
+                inner()
+
+        def read():
+            with database.session():
+                pass
+
+        for inner in (lambda: note("two"), lambda: note("two", synced=True), read):
+            with pytest.raises(RuntimeError, match="inside"):
+                nested(inner)
+        assert kinds(database) == before
+        note("three")
+        assert kinds(database) == [*before, "three"]
+
+    def test_what_there_is_can_be_committed_before_the_end(self, database, note):
+        before = kinds(database)
+        with database.joined():
+            note("one")
+            database.settle()
+            assert kinds(database) == [*before, "one"]
+            note("two")
+            assert kinds(database) == [*before, "one"]
+        database.settle()
+        assert kinds(database) == [*before, "one", "two"]
+
     def test_other_threads_have_no_part_in_it(self, database, note):
         before = kinds(database)
         with database.joined():

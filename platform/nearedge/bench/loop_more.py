@@ -30,9 +30,7 @@ def measure_more(folder: Path, labels: int, seed: int, report: Callable[[float],
     """Run the campaigns of `loop_cost` with other settings. ``report`` takes the finished share."""
     (folder / "larger").mkdir(parents=True)
     url = url_of_run(folder / "larger")
-    larger = measure_cost(
-        folder / "larger", url, labels, seed, lambda share: report(share / 3), sections=LARGER
-    )
+    larger = measure_cost(folder / "larger", url, labels, seed, _third(report, 0), sections=LARGER)
     on_server: list[LoopCost | None] = [None, None]
     for place, sections in enumerate((SECTIONS, LARGER)):
         run = folder / f"server-{place}"
@@ -44,10 +42,15 @@ def measure_more(folder: Path, labels: int, seed: int, report: Callable[[float],
                     server,
                     labels,
                     seed,
-                    lambda share, place=place: report((1 + place + share) / 3),  # type: ignore[misc]
+                    _third(report, 1 + place),
                     sections=sections,
                 )
     return More(larger, *on_server)
+
+
+def _third(report: Callable[[float], None], place: int) -> Callable[[float], None]:
+    """Takes the share of one of three parts, from 0."""
+    return lambda share: report((place + share) / 3)
 
 
 @contextmanager

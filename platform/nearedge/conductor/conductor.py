@@ -1,11 +1,13 @@
 """Puts pools, stages and the stopping rule together and runs the loop."""
 
+import logging
 import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from nearedge.conductor.balance import Balance
@@ -37,7 +39,9 @@ from nearedge_agents.scorer import Scorer
 from nearedge_agents.tracking import PATIENCE_S
 from nearedge_agents.trainer import Trainer
 from nearedge_db.attempts import LOST
+from nearedge_db.database import passes
 from nearedge_db.errors import one_line
+from nearedge_db.outages import PATIENCE_S as AWAY_S
 from nearedge_db.states import CampaignState, GenerationRole, TaskKind, TaskState
 from nearedge_db.store import (
     DRIVER,
@@ -48,6 +52,13 @@ from nearedge_db.store import (
     pool_totals,
 )
 from nearedge_services.oracles.errors import FailureKind
+
+logger = logging.getLogger(__name__)
+
+AGAIN_S = 0.2
+"""How long to wait where the database has undone a round, before it is done anew."""
+LOSSES = 3
+"""How many rounds in a row may be lost, however long they take; more for as long as the database may be away."""
 
 ACCOUNT_EVERY_S = 3.0
 """How often pool usage is written and a stop request is looked for."""
@@ -87,6 +98,18 @@ class Conductor:
     """Leave without that: the next session does it."""
 
     def __post_init__(self) -> None:
+        self._make_stages()
+        self.pools = self.pools or {name: self._pool(name) for name in self.context.config.pools}
+        self.metrics = Metrics(self.context.config.name)
+        self.seconds_before = self._earlier_seconds()
+        self.started = time.monotonic()
+        self._accounted = self._driver_mark = self._all_well = time.monotonic()
+        self._driver_cpu = time.process_time()
+        self._stop_requested = False
+        self._losses = 0
+
+    def _make_stages(self) -> None:
+        """New ones, which know nothing yet."""
         context = self.context
         self.seeding = Seeding(context, self.starting)
         self.training = Training(context, self.seeding)
@@ -99,17 +122,12 @@ class Conductor:
         self.scoring = Scoring(context, self.proposing, self.training)
         self.labelling = Labelling(context, self.scoring)
         self.confirming = Confirming(context, self.seeding, self.labelling)
-        self.pools = self.pools or {name: self._pool(name) for name in context.config.pools}
-        self.metrics = Metrics(context.config.name)
-        self.seconds_before = self._earlier_seconds()
-        self.started = time.monotonic()
-        self._accounted = self._driver_mark = time.monotonic()
-        self._driver_cpu = time.process_time()
-        self._stop_requested = False
+        self._models_ready = False
 
-    def run(self, on_tick: Callable[[], None] = lambda: None) -> tuple[str, bool]:
-        """Stream until done or stopped; returns the reason, and whether the campaign is finished."""
-        stages = (
+    @property
+    def _stages(self) -> list[Stage]:
+        """In order of urgency."""
+        return [
             self.seeding,
             self.labelling,
             self.confirming,
@@ -117,35 +135,21 @@ class Conductor:
             self.training,
             self.scoring,
             self.proposing,
-        )
-        balance = self._balance(stages)
+        ]
+
+    def run(self, on_tick: Callable[[], None] = lambda: None) -> tuple[str, bool]:
+        """Stream until done or stopped; returns the reason, and whether the campaign is finished."""
+        balance = self._balance(self._stages)
         balance.start()
+        lost: DBAPIError | None = None
         try:
-            self.seeding.start()
-            for stage in (self.training, self.proposing, self.scoring, self.labelling):
-                stage.start()
-
-            def tick() -> None:
-                self._tick(on_tick)
-                balance.tick()
-
-            loop = Loop(
-                self.pools,
-                stages,
-                self._reason,
-                tick,
-                self._give_up_lease,
-                self.metrics.ended,
-                self.wait,
-                self.context.database.joined,
-            )
-            reason = loop.run()
-            finished = not (self.interrupted or self._stop_requested)
-            loop.drain(GRACE_S if finished else math.inf, lambda pool, _: pool == "labeler")
-            loop.drain(TRACKING_S, lambda _, work: work.method == "track")
-            if finished:
-                self._close()
-            return reason, finished
+            while True:
+                try:
+                    if lost is not None:
+                        self._begin_anew(balance, lost)
+                    return self._stream(balance, on_tick)
+                except DBAPIError as error:
+                    lost = self._survived(error)
         except CampaignFailedError:
             self._close()
             raise
@@ -154,6 +158,53 @@ class Conductor:
             raise
         finally:
             self._leave()
+
+    def _stream(self, balance: Balance, on_tick: Callable[[], None]) -> tuple[str, bool]:
+        """What `run` does, as long as the database lets it."""
+        self.seeding.start()
+        for stage in (self.training, self.proposing, self.scoring, self.labelling):
+            stage.start()
+
+        def tick() -> None:
+            self._all_well, self._losses = time.monotonic(), 0
+            self._tick(on_tick)
+            balance.tick()
+
+        loop = Loop(
+            self.pools,
+            self._stages,
+            self._reason,
+            tick,
+            self._give_up_lease,
+            self.metrics.ended,
+            self.wait,
+            self.context.database.joined,
+        )
+        loop.take_over({name: pool.under_way for name, pool in self.pools.items()})
+        reason = loop.run()
+        finished = not (self.interrupted or self._stop_requested)
+        loop.drain(GRACE_S if finished else math.inf, lambda pool, _: pool == "labeler")
+        loop.drain(TRACKING_S, lambda _, work: work.method == "track")
+        if finished:
+            self._close()
+        return reason, finished
+
+    def _survived(self, error: DBAPIError) -> DBAPIError:
+        """The error, where the same round may succeed once it is done anew; raises it where not."""
+        self._losses += 1
+        is_over = self._losses > LOSSES and time.monotonic() - self._all_well > AWAY_S
+        if is_over or not passes(error):
+            raise error
+        logger.warning("round lost", extra={"data": {"error": one_line(error)}})
+        time.sleep(AGAIN_S)
+        return error
+
+    def _begin_anew(self, balance: Balance, error: DBAPIError) -> None:
+        """Know what the database knows, and nothing else; actors keep their work."""
+        self.context.read_anew()
+        self._make_stages()
+        balance.stages = self._stages
+        self.context.event("round lost", error=one_line(error))
 
     @property
     def labels_in_flight(self) -> int:
@@ -180,7 +231,7 @@ class Conductor:
             return "interrupted"
         if self._stop_requested:
             return "stop requested"
-        self.labelling.drop_surplus(slack=self.context.config.generation.batch)
+        self.labelling.drop_surplus()
         reason = reason_to_stop(self.standing(), self.context.config.stop)
         # Labels under way are waited for; meanwhile none is added, or there would always be one under way.
         self.labelling.closing = reason is not None

@@ -4,6 +4,7 @@ Its labels are tasks of the ledger like all others, but nothing learns from them
 on the second oracle's own energies.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nearedge.conductor.context import Context
@@ -84,6 +85,10 @@ class Confirming:
             self._choose_best()
         return self._queue.offer()
 
+    def takes_over(self, work: Work) -> bool:
+        """Of a task that it would offer."""
+        return self._queue.take_over(work)
+
     def accept(self, done: Done) -> None:
         """Put a finished label to use; a structure that failed for good stays unconfirmed."""
         report = self._queue.accept(done)
@@ -107,8 +112,8 @@ class Confirming:
 
     def _choose_starts(self) -> None:
         context, settings = self.context, self.context.config.confirm
+        seeds = [use for use in self._uses(LabelRole.SEED) if use.spectral_distance is not None]
         with context.database.session() as session:
-            seeds = [use for use in self._uses(LabelRole.SEED) if use.spectral_distance is not None]
             densities = {
                 use.structure_id: get_structure(session, use.structure_id).density_g_cm3 for use in seeds
             }
@@ -118,16 +123,14 @@ class Confirming:
         self._is_placed = self.target is not None
         best = min(seeds, key=lambda use: use.spectral_distance or 0.0).structure_id
         self._starts = spread_over(densities, best, settings.starts if settings else 0)
-        for structure_id in self._starts:
-            self._ask(structure_id)
+        self._ask(self._starts)
         self._place()
 
     def _choose_best(self) -> None:
         settings, self._chosen_at = self.context.config.confirm, self.labelling.guided_labels
         guided = [use for use in self._uses(LabelRole.GUIDED) if use.spectral_distance is not None]
         guided.sort(key=lambda use: use.spectral_distance or 0.0)
-        for use in guided[: settings.best if settings else 0]:
-            self._ask(use.structure_id)
+        self._ask([use.structure_id for use in guided[: settings.best if settings else 0]])
 
     def _uses(self, role: LabelRole) -> list[UsedLabel]:
         with self.context.database.session() as session:
@@ -139,25 +142,27 @@ class Confirming:
             raise RuntimeError("the campaign has no second oracle")
         return self.context.confirming
 
-    def _ask(self, structure_id: int) -> None:
-        """Enter the label into the ledger; one that is there already is used as it is.
+    def _ask(self, structure_ids: Sequence[int]) -> None:
+        """Enter labels into the ledger; one that is there already is used as it is.
 
         One that failed for good in an earlier session is tried again: continuing the campaign is asking to.
         """
-        if structure_id in self._asked:
+        new = [structure_id for structure_id in structure_ids if structure_id not in self._asked]
+        if not new:
             return
-        self._asked.add(structure_id)
-        task = self._submit(structure_id)
-        if task.state is TaskState.DONE:
-            self._settle(structure_id)
-            return
-        if task.state is TaskState.QUARANTINED:
-            self.context.ledger.reopen(task.id)
-        self._open[task.id] = structure_id
         with self.context.database.session() as session:
-            numbers = get_structure(session, structure_id).numbers
-            expected = Foresight.of(session, self._oracle).expected(numbers)
-        self._queue.add(task.id, expected)
+            foresight = Foresight.of(session, self._oracle)
+            expected = {key: foresight.expected(get_structure(session, key).numbers) for key in new}
+        for structure_id in new:
+            self._asked.add(structure_id)
+            task = self._submit(structure_id)
+            if task.state is TaskState.DONE:
+                self._settle(structure_id)
+                continue
+            if task.state is TaskState.QUARANTINED:
+                self.context.ledger.reopen(task.id)
+            self._open[task.id] = structure_id
+            self._queue.add(task.id, expected[structure_id])
 
     def _submit(self, structure_id: int) -> Task:
         context, settings_hash = self.context, self._oracle.settings_hash

@@ -15,9 +15,10 @@ from nearedge.gate import EnergyReference
 from nearedge.starting import Start
 from nearedge.steering import Steering
 from nearedge_agents.models import ModelFiles
+from nearedge_agents.targets import load_target
 from nearedge_db.database import Database
 from nearedge_db.ledger import Ledger
-from nearedge_db.store import add_event, champions
+from nearedge_db.store import add_event, champions, get_campaign
 from nearedge_services.oracles.base import Oracle
 from nearedge_services.spectra.spectrum import Spectrum
 from nearedge_services.spectra.target import Target
@@ -61,6 +62,17 @@ class Context:
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.database)
+        self._given_target = self.target
+
+    def read_anew(self) -> None:
+        """Forget what the stages have found out: the database knows it, and what it does not know never was."""
+        with self.database.session() as session:
+            stored = load_target(get_campaign(session, self.campaign_id))
+        self.target = stored or self._given_target
+        self.energy_reference, self.champions, self.known = None, {}, Known()
+        self.best_distance, self.worst_distance = float("inf"), float("nan")
+        self.labels_settled = 0
+        self.steering.read()
 
     @property
     def settings_hash(self) -> str:

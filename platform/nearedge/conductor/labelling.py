@@ -139,6 +139,10 @@ class Labelling:
         self._submit(chosen)
         return self._queue.offer()
 
+    def takes_over(self, work: Work) -> bool:
+        """Of a task that it would offer."""
+        return self._queue.take_over(work)
+
     def accept(self, done: Done) -> None:
         """Put a finished label to use; a candidate that failed at the oracle for good is set aside."""
         report = self._queue.accept(done)
@@ -149,14 +153,11 @@ class Labelling:
         else:
             self._give_up(report.task_id, report.error)
 
-    def drop_surplus(self, slack: int = 0) -> int:
-        """Drop the least useful guided candidates beyond ``acquisition.max_waiting``; how many.
-
-        Up to ``slack`` more than that are let be: dropping a few at once is cheaper than each by itself.
-        """
+    def drop_surplus(self) -> int:
+        """Drop the least useful guided candidates beyond ``acquisition.max_waiting``; how many."""
         guided = [w for w in self.scoring.waiting.values() if w.role is GenerationRole.GUIDED]
         surplus = len(guided) - self.context.config.acquisition.max_waiting
-        if surplus <= slack:
+        if surplus <= 0:
             return 0
         dropped = [guided[index].candidate_id for index in rank(self._values(guided))[-surplus:]]
         with self.context.database.begin(synced=False) as session:

@@ -1,7 +1,7 @@
 """The loop: every free actor gets the most useful work there is, until there is a reason to stop."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +50,8 @@ class Loop:
     joined: Callable[[], AbstractContextManager[None]] = nullcontext
     """What stages write in such a block is stored together, at its end."""
     _owner: dict[int, Stage] = field(default_factory=dict, repr=False)
+    _dropped: list[Work] = field(default_factory=list, repr=False)
+    """Work under way whose answer nobody wants."""
 
     def run(self) -> str:
         """Stream until there is a reason to stop; returns it. Work under way is left under way: see ``drain``."""
@@ -58,12 +60,12 @@ class Loop:
             with self.joined():
                 if ended is not None:
                     self._accept(ended)
-                    self.on_tick()
                 reason = self.reason_to_stop()
                 given = [] if reason is not None else self._offers()
+            self._dispatch(given)  # only now can an actor find what is stored of it
+            self.on_tick()  # in no such block: it draws, and asks Ray for its nodes
             if reason is not None:
                 return reason
-            self._dispatch(given)  # only now can an actor find what is stored of it
             ended = self._collect(TICK_S)
             if not ended and not any(pool.refs for pool in self.pools.values()):
                 time.sleep(TICK_S)
@@ -111,7 +113,24 @@ class Loop:
                 self.on_done(name, done)
                 if done.lost:
                     self.on_loss(done)
-                self._stage_of(done.work).accept(done)
+                if not self._has_no_stage(done.work):
+                    self._owner.pop(id(done.work)).accept(done)
 
-    def _stage_of(self, work: Work) -> Stage:
-        return self._owner.pop(id(work))
+    def take_over(self, works: Mapping[str, Sequence[Work]]) -> None:
+        """Work that is under way in the pools (by name) when the loop begins: it goes to the stage that wants it.
+
+        The answer to any other is dropped.
+        """
+        for name, under_way in works.items():
+            for work in under_way:
+                stage = next((one for one in self.stages if one.pool == name and one.takes_over(work)), None)
+                if stage is None:
+                    self._dropped.append(work)
+                else:
+                    self._owner[id(work)] = stage
+
+    def _has_no_stage(self, work: Work) -> bool:
+        """Whether nobody wants the answer, which comes once."""
+        before = len(self._dropped)
+        self._dropped = [one for one in self._dropped if one is not work]
+        return len(self._dropped) < before

@@ -111,6 +111,10 @@ class Proposing:
             return self._work(self._guided())
         return None
 
+    def takes_over(self, work: Work) -> bool:
+        """Nothing: it is done again."""
+        return False
+
     def accept(self, done: Done) -> None:
         """Put the raw structures into the buffer; a batch that failed is closed, and its trial with it."""
         generation = self._under_way.pop(done.work.tag)

@@ -143,6 +143,10 @@ class Scoring:
         relaxing = Relaxing(settings.relax_steps, batch.generation.settings_json["spectral_weight_ev"])
         return Work("score", (batch.structures, relaxing, judging), tag=("score", batch, judging))
 
+    def takes_over(self, work: Work) -> bool:
+        """Nothing: it is done again."""
+        return False
+
     def accept(self, done: Done) -> None:
         """Enter the scores into the database; a batch whose scorer died is scored again."""
         what, subject, judging = done.work.tag

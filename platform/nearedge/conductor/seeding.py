@@ -84,6 +84,10 @@ class Seeding:
         """The next starting structure."""
         return self._queue.offer()
 
+    def takes_over(self, work: Work) -> bool:
+        """Of a task that it would offer."""
+        return self._queue.take_over(work)
+
     def accept(self, done: Done) -> None:
         """Link what was made to the campaign; a starting structure that failed for good is left out."""
         report = self._queue.accept(done)

@@ -21,6 +21,13 @@ class Stage(Protocol):
         """The most useful piece of work there is now for a free actor, or None."""
         ...
 
+    def takes_over(self, work: Work) -> bool:
+        """Whether the stage wants the answer to this work, which an actor has though the stage did not offer it.
+
+        That is so where the conductor has read anew what it knows. It is not offered again then.
+        """
+        ...
+
     def accept(self, done: Done) -> None:
         """Take an answer, an error or the loss of an actor; everything worth keeping goes to the database here."""
         ...

@@ -64,6 +64,16 @@ class TaskQueue:
         self._under_way.add(task_id)
         return Work("work", (task_id,), tag=task_id)
 
+    def take_over(self, work: Work) -> bool:
+        """Whether an actor has this task, which was queued, under way already."""
+        if work.method != "work" or work.tag not in self._expected or work.tag in self._under_way:
+            return False
+        self._ready = [entry for entry in self._ready if entry[2] != work.tag]
+        heapq.heapify(self._ready)
+        self._paused = [entry for entry in self._paused if entry[1] != work.tag]
+        self._under_way.add(work.tag)
+        return True
+
     def accept(self, done: Done) -> TaskReport | None:
         """The report of a finished task; None when it goes round again. Raises what broke an actor's code."""
         task_id = done.work.tag

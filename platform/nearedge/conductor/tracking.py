@@ -46,6 +46,10 @@ class Tracking:
         self.under_way, self._seen = True, self.training.ended
         return Work("track", (self.context.campaign_id, not self._opened), tag=self.name, upkeep=True)
 
+    def takes_over(self, work: Work) -> bool:
+        """Nothing: it is done again."""
+        return False
+
     def accept(self, done: Done) -> None:
         """Whatever went wrong, the campaign goes on: what is unsent is in the database."""
         self.under_way = False

@@ -96,6 +96,10 @@ class Training:
             self._look_at = self.context.labels_settled + self._submit_due()
         return self._queue.offer()
 
+    def takes_over(self, work: Work) -> bool:
+        """Of a task that it would offer."""
+        return self._queue.take_over(work)
+
     def accept(self, done: Done) -> None:
         """Notice a new champion; a first training that fails ends the campaign, a later one does not."""
         report = self._queue.accept(done)
@@ -183,6 +187,7 @@ class Training:
 
     def _submit_given(self, kind: str, given: StartingModel, held_out: list[str]) -> None:
         """Nothing is trained: the model is judged on the held-out structures, registered and crowned."""
+        self.context.database.settle()  # nobody waits while files are copied
         given.copy_to(self.context.run_dir / self._folder(kind, self._sequence(kind)))
         start = {"start": given.origin, "weights": given.weights}
         payload: dict[str, Any] = {"train": [], "settings": {}, "parent_model_id": None, "start": start}

@@ -87,7 +87,7 @@ def learn(labels: Sequence[FinishedLabel], oracle: str) -> CostModel | None:
     seen = [one for one in labels if one.atoms > 0 and one.seconds > 0]
     atoms = [one.atoms for one in seen]
     prior = SECONDS_OF_A_CLUSTER if oracle in _OF_CLUSTERS else SECONDS
-    run = fit(atoms, [one.seconds / one.runs for one in seen], prior)
+    run = fit(atoms, [one.seconds / max(one.runs, 1) for one in seen], prior)
     if run is None:
         return None
     several = any(one.runs > 1 for one in seen)

@@ -75,6 +75,9 @@ class FakeSteering:
         self.known_when_asked: list[int] = []
         """How many labels each request for settings could know of."""
 
+    def read(self) -> None:
+        """Knows it all."""
+
     def ask(self, session: Session | None = None) -> Settings:
         self.asked += 1
         self.known_when_asked.append(len(self.measured))

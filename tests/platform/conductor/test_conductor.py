@@ -62,14 +62,15 @@ def test_candidates_that_wait_are_scored_again_by_a_new_model(make_world):
 
 
 def test_no_candidate_waits_with_the_score_of_an_older_model(make_world):
-    """Looked at whenever the scorer has nothing more to do."""
+    """Looked at whenever the scorer does not have them and nothing says that it is to."""
     world = make_world(
         acquisition={"selectivity": 4.0, "max_waiting": 12}, stop={"labels": 12, "baseline_labels": 2}
     )
     session, seen = world.conductor(), set()
 
     def look() -> None:
-        if session.pools["scorer"].under_way or session.training.new_champions or not session.scoring.waiting:
+        has_them = any(work.method == "predict" for work in session.pools["scorer"].under_way)
+        if has_them or session.training.new_champions or not session.scoring.waiting:
             return
         with world.database.session() as rows:
             waiting = [rows.get_one(Candidate, key) for key in session.scoring.waiting]

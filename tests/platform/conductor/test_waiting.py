@@ -32,8 +32,12 @@ def test_scored_candidates_stay_bounded(make_world):
         acquisition={"selectivity": 3.0, "max_waiting": 4}, stop={"labels": 8, "baseline_labels": 1}
     )
     session, most = world.conductor(), []
-    session.run(lambda: most.append(len(session.scoring.waiting)))
-    assert max(most) <= 4 + 2 * world.config.generation.batch
+    session.run(
+        lambda: most.append(
+            sum(one.role is GenerationRole.GUIDED for one in session.scoring.waiting.values())
+        )
+    )
+    assert max(most) == 4
     scored = count(world, Candidate) - 1
     assert scored >= 3.0 * 8
     dropped = count(world, Candidate, Candidate.reason == "less useful than the others")

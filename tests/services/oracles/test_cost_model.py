@@ -60,3 +60,7 @@ def test_clusters_are_as_large_in_a_larger_cell():
     seen = labels(1, runs=16)
     assert learn(seen, "feff").seconds(32, 32) == pytest.approx(20.0)
     assert learn(seen, "espresso").seconds(32, 32) == pytest.approx(80.0)
+
+
+def test_a_label_of_which_no_run_is_on_record_counts_as_one_run():
+    assert learn(labels(5, runs=0), "xtb") == learn(labels(5), "xtb")
