@@ -159,4 +159,6 @@ class Arena:
 
     def aim(self, target: Target) -> str:
         """A name for the target as this surrogate sees it."""
-        return f"{sha256(target.intensity.tobytes() + target.mask.tobytes()).hexdigest()[:16]} by {self.name}"
+        parts = (target.grid.energies, target.intensity, target.mask)
+        digest = sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+        return f"{digest[:16]} by {self.name}"

@@ -12,12 +12,12 @@ from ase import Atoms
 
 from nearedge.bench.base import BenchOptions
 from nearedge.bench.kept import Kept, Made
+from nearedge.generation.models import weights_identity
 from nearedge_services.diffusion.guidance import Guidance
 from nearedge_services.diffusion.prior import Prior
 from nearedge_services.diffusion.sampler import SamplingError, sample
 from nearedge_services.diffusion.settings import SamplerSettings
 from nearedge_services.diffusion.starts import empty_cells
-from nearedge_services.networks.weights import WEIGHTS_FILE
 from nearedge_services.oracles.errors import OracleError
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.potential.potential import Potential
@@ -174,10 +174,15 @@ class Workshop:
             try:
                 return [self.oracle.label(atoms).attach(atoms)], {}
             except OracleError as error:
+                if error.retryable:
+                    raise
                 return [], {"failed": str(error)}
 
         inputs = {"oracle": self.names["oracle"], "group": str(atoms.info.get("group", ""))}
-        return self.kept.get("label", [atoms], inputs, make)[0]
+        try:
+            return self.kept.get("label", [atoms], inputs, make)[0]
+        except OracleError:
+            return []  # left out now, and tried again by the next run: only what is final is kept
 
     def energies(self, structures: Sequence[Atoms]) -> list[float]:
         """The potential's energies in eV per atom (its first network)."""
@@ -188,8 +193,8 @@ class Workshop:
 
 
 def identity(folder: Path) -> str:
-    """A name for the weights in a folder, by their content."""
-    return f"weights:{sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]}"
+    """A name for the model in a folder, by its weights and its config."""
+    return f"weights:{weights_identity(folder).partition(':')[2]}"
 
 
 def oracle_energies(labelled: Sequence[Atoms]) -> list[float]:

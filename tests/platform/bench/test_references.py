@@ -9,7 +9,7 @@ from nearedge.bench.memorisation import disguised, training_file
 from nearedge.bench.references import References, Wanted, _batches, pair_spread
 from nearedge.bench.workshop import Stages, Workshop, identity, left_out_bands
 from nearedge_db.errors import UserError
-from nearedge_services.networks.weights import WEIGHTS_FILE
+from nearedge_services.networks.weights import CONFIG_FILE, WEIGHTS_FILE
 from nearedge_services.potential.quench import QuenchSettings
 from nearedge_services.structures.extxyz import write_structures
 from nearedge_services.structures.matching import match
@@ -21,6 +21,7 @@ class FakeWorkshop:
     def __init__(self, options):
         self.options = options
         (options.out / WEIGHTS_FILE).write_bytes(b"weights")
+        (options.out / CONFIG_FILE).write_text("{}")
         self.names = {"potential": identity(options.out)}
 
 
