@@ -27,6 +27,8 @@ class Case:
         diamond: repeats of the cube of eight atoms; 0 is the primitive cell.
         absorbers: atoms of both crystals whose mean is shown; None: all.
         network: settings for the amorphous networks, beside the defaults; None: it is not shown them.
+        ends: settings, beside the defaults, of the crystals that networks are compared with, where these would not
+            be calculated as the networks are with the settings of the case.
         network_absorbers: atoms of each network that it calculates; None: all.
         largest_network: atoms in the largest network it is shown: beyond, a spectrum takes many minutes.
         photon_zero_ev: the photon energy that is its zero; None: a Fermi level is.
@@ -39,6 +41,7 @@ class Case:
     diamond: int = 0
     absorbers: tuple[int, ...] | None = (0,)
     network: Mapping[str, Any] | None = None
+    ends: Mapping[str, Any] | None = None
     network_absorbers: int | None = None
     largest_network: int = 10_000
     photon_zero_ev: float | None = None
@@ -47,6 +50,11 @@ class Case:
         """The settings for one of `crystals`."""
         own = self.for_diamond if crystal == "diamond" else {}
         return {**self.settings, **own, **chosen_setting(self.absorbers)}
+
+    @property
+    def like_networks(self) -> "Case":
+        """The case whose crystals the networks are compared with."""
+        return self if self.ends is None else replace(self, settings=self.ends, for_diamond={})
 
     def for_network(self, absorbers: tuple[int, ...] | None) -> dict[str, Any]:
         """The settings for a network of which these atoms are calculated."""
@@ -124,6 +132,7 @@ CASES: dict[str, Case] = {
         "espresso",
         {"image_distance_a": 4.0},
         network={"cutoff_ry": 30, "k_spacing_per_a": 2.0, "image_distance_a": 0},
+        ends={"cutoff_ry": 30, "image_distance_a": 0},
         network_absorbers=4,
         largest_network=32,
         photon_zero_ev=284.0,
@@ -147,7 +156,11 @@ SERIES: tuple[Series, ...] = (
     Series("gpaw", "cutoff (eV)", "cutoff_ev", (200, 300, 450), {"k_points": (4, 4, 1)}),
     Series("gpaw", "k-points", "k_points", ((8, 8, 1), (12, 12, 1), (16, 16, 1), (24, 24, 1))),
     Series(
-        "gpaw", "k-points", "k_points", ((6, 6, 6), (8, 8, 8), (10, 10, 10), (12, 12, 12)), crystal="diamond"
+        "gpaw",
+        "k-points",
+        "k_points",
+        ((8, 8, 8), (10, 10, 10), (12, 12, 12), (16, 16, 16)),
+        crystal="diamond",
     ),
     Series("gpaw", "k-points along c", "k_points", ((12, 12, 1), (12, 12, 2))),
     Series("gpaw", "bands per atom", "bands_per_atom", (None, 10), {"k_points": (4, 4, 1)}),
@@ -168,12 +181,12 @@ SERIES: tuple[Series, ...] = (
     Series("feff", "l_max", "l_max", (2, 3), crystal="diamond"),
     Series("feff", "radius that scatters (Å)", "r_fms_a", (4.5, 5.5), crystal="diamond"),
     Series("feff", "radius of the potentials (Å)", "r_scf_a", (3.6, 4.5), crystal="diamond"),
-    Series("espresso", "cutoff (Ry)", "cutoff_ry", (30, 40, 60), {"image_distance_a": 0}),
+    Series("espresso", "cutoff (Ry)", "cutoff_ry", (30, 40, 60, 80), {"image_distance_a": 0}),
     Series(
         "espresso",
         "distance of k-points (1/Å)",
         "k_spacing_per_a",
-        (1.2, 0.8, 0.5, 0.35),
+        (0.8, 0.5, 0.35, 0.25),
         {"image_distance_a": 0},
     ),
     Series("espresso", "distance of holes (Å)", "image_distance_a", (0, 4.0)),

@@ -118,5 +118,5 @@ def _against(
             for side, one in enumerate(both):
                 spectrum = common(one.energies_ev, one.rows[atom], axis)
                 spectra[side].append(spectrum)
-                shares[side].append(float(spectrum[axis < crystals[side].boundary_ev].sum()))
+                shares[side].append(crystals[side].sp2_by_area(axis, spectrum))
     return ranking_rows(name, *spectra, shares)

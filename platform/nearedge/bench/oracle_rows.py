@@ -18,6 +18,9 @@ PI_EV, SIGMA_EV, DIAMOND_EV = 285.4, 291.7, 289.0
 COMMON_EV = (-2.0, 15.0)
 """Window in which spectra of different oracles are compared, eV from the zero of each."""
 
+PI_WINDOW_EV, SIGMA_WINDOW_EV = (-2.0, 2.0), (2.0, 12.5)
+"""What counts as π* and as σ* in any carbon, eV from the π* of graphite; the gap of diamond is in the first."""
+
 _PI_HALF_WIDTH_EV = 1.0
 _SIGMA_ABOVE_PI_EV = (4.0, 12.0)
 
@@ -59,18 +62,27 @@ class Crystal:
         there = np.abs(self.energies_ev - self.pi_ev) <= _PI_HALF_WIDTH_EV
         return float(self.diamond[there].sum() / self.graphite[there].sum()) if there.any() else float("nan")
 
-    @property
-    def boundary_ev(self) -> float:
-        """Half-way from the π* of graphite to the edge of diamond: what is below counts as π*."""
-        return (self.pi_ev + self.diamond_edge_ev) / 2
-
     def photon_ev(self, energy_ev: float) -> float:
         """The energy after the one alignment of an oracle: graphite's π* is the experiment's."""
         return energy_ev - self.pi_ev + PI_EV
 
-    def pi_share(self, spectrum: Array) -> float:
-        """Share of a spectrum on the same energies below `boundary_ev`."""
-        return float(spectrum[self.energies_ev < self.boundary_ev].sum() / spectrum.sum())
+    def sp2_by_area(self, energies_ev: Array, spectrum: Array) -> float:
+        """Area of π* over area of σ* of a spectrum on energies of the same zero, over the same ratio of graphite.
+
+        The usual measure of the share of sp² atoms in amorphous carbon: S. D. Berger, D. R. McKenzie and P. J. Martin,
+        Phil. Mag. Lett. 57, 285 (1988); F. Mangolini et al., Anal. Chem. 88, 2817 (2016). Graphite is 1 by definition.
+        """
+        own, graphites = (
+            self._pi_to_sigma(energies_ev, spectrum),
+            self._pi_to_sigma(self.energies_ev, self.graphite),
+        )
+        return own / graphites
+
+    def _pi_to_sigma(self, energies_ev: Array, spectrum: Array) -> float:
+        above = energies_ev - self.pi_ev
+        pi = (above >= PI_WINDOW_EV[0]) & (above <= PI_WINDOW_EV[1])
+        sigma = (above > SIGMA_WINDOW_EV[0]) & (above <= SIGMA_WINDOW_EV[1])
+        return float(spectrum[pi].sum() / spectrum[sigma].sum())
 
 
 def pi_of(energies_ev: Array, graphite: Array) -> float:
@@ -122,25 +134,22 @@ def network_rows(
 ) -> tuple[list[Row], dict[str, Any]]:
     """Whether amorphous networks lie between diamond and graphite, ordered by their share of sp and sp².
 
-    ``networks``: mean spectra (E,) on the crystal's energies. ``unsaturated``: of each, the share of atoms that are
+    By the ratio of areas, see `Crystal.sp2_by_area`. ``networks``: mean spectra (E,) on the crystal's energies. ``unsaturated``: of each, the share of atoms that are
     not four-fold.
     """
-    shares = [crystal.pi_share(spectrum) for spectrum in networks]
-    ends = crystal.pi_share(crystal.diamond), crystal.pi_share(crystal.graphite)
-    between = sum(ends[0] < share < ends[1] for share in shares)
+    shares = [crystal.sp2_by_area(crystal.energies_ev, spectrum) for spectrum in networks]
+    diamond = crystal.sp2_by_area(crystal.energies_ev, crystal.diamond)
+    between = sum(diamond < share < 1.0 for share in shares)
     rows = [
-        Row.shown(f"{name}: π* share of graphite; diamond", 100 * ends[1], "%", 100 * ends[0]),
+        Row.shown(f"{name}: π*/σ* area of diamond, over graphite's", diamond),
         Row.shown(f"{name}: networks between them, of {len(shares)}", between),
         Row.at_least(
-            f"{name}: rank correlation of their π* share and sp² + sp share", _rank(shares, unsaturated), 0.7
+            f"{name}: rank correlation of their π*/σ* area and sp² + sp share",
+            _rank(shares, unsaturated),
+            0.7,
         ),
     ]
-    return rows, {
-        "pi_share": shares,
-        "unsaturated": list(unsaturated),
-        "diamond": ends[0],
-        "graphite": ends[1],
-    }
+    return rows, {"pi_over_sigma": shares, "unsaturated": list(unsaturated), "diamond": diamond}
 
 
 def ranking_rows(

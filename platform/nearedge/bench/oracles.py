@@ -52,7 +52,13 @@ class OraclesBench:
                 rows += crystal_rows(name, crystals[name], case.photon_zero_ev)
         data: dict[str, Any] = {"crystals": {name: vars(crystal) for name, crystal in crystals.items()}}
         if networks:
-            ranked, data["networks"] = rank_networks(kept, cases, crystals, networks, tasks.next)
+            ends = {
+                name: end
+                for name in crystals
+                for end in _crystals(kept, name, cases[name].like_networks).values()
+            }
+            ranked, data["networks"] = rank_networks(kept, cases, ends, networks, tasks.next)
+            data["ends"] = {name: vars(crystal) for name, crystal in ends.items()}
             rows += ranked
         data["series"] = [found for one in series if (found := _series(kept, one, tasks.next)) is not None]
         for one in data["series"]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nearedge.bench.base import BenchResult
-from nearedge.bench.oracle_rows import DIAMOND_EV, PI_EV, SIGMA_EV, Crystal
+from nearedge.bench.oracle_rows import DIAMOND_EV, PI_EV, PI_WINDOW_EV, SIGMA_EV, Crystal
 from nearedge.report.style import BEST_COLOURS, GUIDED, MUTED, TARGET, UNGUIDED
 
 _SHOWN_EV = (281, 304)
@@ -18,6 +18,7 @@ def draw(result: BenchResult, path: Path) -> None:
     from matplotlib.figure import Figure
 
     crystals = {name: Crystal(**arrays) for name, arrays in result.data["crystals"].items()}
+    ends = {name: Crystal(**arrays) for name, arrays in result.data.get("ends", {}).items()}
     networks = result.data.get("networks", {})
     count = max(1, len(crystals))
     figure = Figure(figsize=(10, 1 + 1.5 * count), layout="constrained")
@@ -31,7 +32,7 @@ def draw(result: BenchResult, path: Path) -> None:
         row[0].set(ylim=(0, 1.08), yticks=[], xlim=_SHOWN_EV)
         row[0].set_title(name, fontsize=9, loc="left")
         if name in networks:
-            _draw_networks(row[1], crystal, networks[name])
+            _draw_networks(row[1], ends[name], networks[name])
         else:
             row[1].set_axis_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)
@@ -41,7 +42,7 @@ def draw(result: BenchResult, path: Path) -> None:
     lowest = [row[1] for row, name in zip(axes, crystals, strict=False) if name in networks]
     if lowest:
         lowest[-1].set_xlabel(
-            "the same, a-C networks from few (pale) to many sp² atoms (dark)\ndashed: what is below counts as π*"
+            "the same, a-C networks from few (pale) to many sp² atoms (dark)\ndashed: what lies between counts as π*"
         )
         lowest[-1].tick_params(labelbottom=True)
     figure.savefig(path, dpi=110)
@@ -60,7 +61,8 @@ def _draw_networks(axis: Any, crystal: Crystal, networks: dict[str, Any]) -> Non
             color=colours(place / max(1, len(order) - 1)),
             lw=1.1,
         )
-    axis.axvline(crystal.photon_ev(crystal.boundary_ev), color=MUTED, lw=0.8, ls="--")
+    for border in PI_WINDOW_EV:
+        axis.axvline(PI_EV + border, color=MUTED, lw=0.8, ls="--")
     axis.set(ylim=(0, 1.08), yticks=[], xlim=_SHOWN_EV)
 
 

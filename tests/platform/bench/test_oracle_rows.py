@@ -73,10 +73,15 @@ def test_networks_between_the_crystals_are_counted_and_ordered():
     shares = [0.1, 0.3, 0.5, 0.9]
     rows, data = network_rows("toy", crystal(), [mixture(share) for share in shares], shares)
     ends, between, order = rows
-    assert ends.measured > ends.baseline
+    assert ends.measured < 0.05
     assert between.measured == 4
     assert order.measured == pytest.approx(1.0)
-    assert data["graphite"] == pytest.approx(ends.measured / 100)
+    assert data["pi_over_sigma"] == sorted(data["pi_over_sigma"])
+    toy = crystal()
+    assert toy.sp2_by_area(ENERGIES, toy.graphite) == pytest.approx(1.0)
+    assert toy.sp2_by_area(ENERGIES, 7 * mixture(0.5)) == pytest.approx(
+        toy.sp2_by_area(ENERGIES, mixture(0.5))
+    )
     rows, _ = network_rows("toy", crystal(), [mixture(share) for share in shares], shares[::-1])
     assert not rows[-1].passed
     rows, _ = network_rows("toy", crystal(), [peaks((2, 1.0)), *map(mixture, shares)], [0.0, *shares])
