@@ -134,8 +134,8 @@ def network_rows(
 ) -> tuple[list[Row], dict[str, Any]]:
     """Whether amorphous networks lie between diamond and graphite, ordered by their share of sp and sp².
 
-    By the ratio of areas, see `Crystal.sp2_by_area`. ``networks``: mean spectra (E,) on the crystal's energies. ``unsaturated``: of each, the share of atoms that are
-    not four-fold.
+    By the ratio of areas, see `Crystal.sp2_by_area`. ``networks``: mean spectra (E,) on the crystal's energies.
+    ``unsaturated``: of each, the share of atoms that are not four-fold.
     """
     shares = [crystal.sp2_by_area(crystal.energies_ev, spectrum) for spectrum in networks]
     diamond = crystal.sp2_by_area(crystal.energies_ev, crystal.diamond)

@@ -26,7 +26,7 @@ def times(factor: float) -> Callable[[Any], Any]:
     return change
 
 
-def exactly(new: float) -> Callable[[Any], Any]:
+def exactly(new: float | None) -> Callable[[Any], Any]:
     """This value, whatever it was."""
     return lambda _: new
 
@@ -35,6 +35,9 @@ _AGAIN: Rung = {}
 _FEWER: Rung = {"run.workers": times(0.5), "run.elsewhere": exactly(0)}
 _ALONE: Rung = {"run.workers": exactly(1), "run.elsewhere": exactly(0)}
 _LONGER: Rung = {"run.seconds": times(3)}
+
+_BANDS_ENOUGH: Rung = {"bands_per_atom": exactly(None)}
+"""Of gpaw, which says that it has too few as it says that it did not converge; more do not change the window."""
 
 _PROGRAMS: dict[FailureKind, tuple[Rung, ...]] = {
     FailureKind.OUT_OF_MEMORY: (_FEWER, _ALONE),
@@ -55,8 +58,8 @@ LADDERS: dict[str, dict[FailureKind, tuple[Rung, ...]]] = {
     "gpaw": {
         **_PROGRAMS,
         FailureKind.NOT_CONVERGED: (
-            {"iterations": times(2), "run.mixing": exactly(0.05)},
-            {"iterations": times(4), "run.mixing": exactly(0.02)},
+            {"iterations": times(2), "run.mixing": exactly(0.05), **_BANDS_ENOUGH},
+            {"iterations": times(4), "run.mixing": exactly(0.02), **_BANDS_ENOUGH},
         ),
     },
     "espresso": {

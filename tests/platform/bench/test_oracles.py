@@ -170,3 +170,11 @@ def test_crystals_have_their_densities():
     assert density_g_cm3(graphite((2, 1, 1))) == pytest.approx(2.27, abs=0.01)
     assert density_g_cm3(diamond(0)) == pytest.approx(density_g_cm3(diamond(1)))
     assert density_g_cm3(diamond(1)) == pytest.approx(3.515, abs=0.01)
+
+
+def test_crystals_beside_networks_are_calculated_as_these_are():
+    """An oracle that has coarser settings for networks has them for what these are compared with."""
+    plain = Case("xtb", {"sigma_ev": 0.5}, network={})
+    assert plain.like_networks is plain
+    own = Case("espresso", {"image_distance_a": 4.0}, {"cutoff_ry": 50}, network={}, ends={"cutoff_ry": 30})
+    assert own.like_networks.for_crystal("diamond") == {"cutoff_ry": 30, "absorbers": [0]}

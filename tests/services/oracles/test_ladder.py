@@ -121,3 +121,12 @@ def test_an_oracle_without_a_ladder_is_tried_once():
     """Somebody's own oracle."""
     assert changes_after("mine", {}, []) == {}
     assert changes_after("mine", {}, ["crash"]) is None
+
+
+def test_bands_that_do_not_fill_the_window_are_made_enough():
+    """A label that needs more than the settings say does not stop a campaign, and is not tried in vain."""
+    values = {**asked("gpaw"), "bands_per_atom": 4.0}
+    changes = changes_after("gpaw", values, ["not converged"])
+    assert changes["bands_per_atom"] is None
+    assert GpawSettings.model_validate(changed(values, changes)).bands_per_atom is None
+    assert "bands_per_atom" not in changes_after("gpaw", asked("gpaw"), ["not converged"])
