@@ -180,6 +180,14 @@ SERIES: tuple[Series, ...] = (
     Series("feff", "core hole", "core_hole", ("none", "final-state-rule", "rpa"), crystal="diamond"),
     Series("feff", "l_max", "l_max", (2, 3), crystal="diamond"),
     Series("feff", "radius that scatters (Å)", "r_fms_a", (4.5, 5.5), crystal="diamond"),
+    Series(
+        "feff",
+        "radius that scatters (Å), l_max 1",
+        "r_fms_a",
+        (3.6, 4.5, 5.5, 6.5),
+        {"l_max": 1},
+        crystal="diamond",
+    ),
     Series("feff", "radius of the potentials (Å)", "r_scf_a", (3.6, 4.5), crystal="diamond"),
     Series("espresso", "cutoff (Ry)", "cutoff_ry", (30, 40, 60, 80), {"image_distance_a": 0}),
     Series(

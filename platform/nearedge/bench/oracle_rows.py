@@ -22,6 +22,7 @@ PI_WINDOW_EV, SIGMA_WINDOW_EV = (-2.0, 2.0), (2.0, 12.5)
 """What counts as π* and as σ* in any carbon, eV from the π* of graphite; the gap of diamond is in the first."""
 
 _PI_HALF_WIDTH_EV = 1.0
+_BELOW_EDGE_EV = 3.0
 _SIGMA_ABOVE_PI_EV = (4.0, 12.0)
 
 
@@ -100,6 +101,12 @@ def sigma_of(energies_ev: Array, graphite: Array) -> float:
     return _first_maximum(energies_ev[there], graphite[there], 0.6 * graphite[there].max(initial=0.0))
 
 
+def foot_of(energies_ev: Array, diamond: Array) -> float:
+    """Of its maximum, 3 eV below the edge: there is nothing in the gap of diamond."""
+    edge = energies_ev[int((diamond >= diamond.max() / 2).argmax())]
+    return float(np.interp(edge - _BELOW_EDGE_EV, energies_ev, diamond) / diamond.max())
+
+
 def _first_maximum(energies_ev: Array, y: Array, least: float) -> float:
     """Of those above ``least``, eV; NaN where there is none."""
     inner = (y[1:-1] >= y[:-2]) & (y[1:-1] > y[2:]) & (y[1:-1] > least)
@@ -175,7 +182,8 @@ def ranking_rows(
 def series_rows(
     title: str, values: Sequence[Any], energies_ev: Sequence[Array], spectra: Sequence[Array], crystal: str
 ) -> list[Row]:
-    """How far each value of a setting is from the last: area that differs, and graphite's π*–σ* distance.
+    """How far each value of a setting is from the last: area that differs, graphite's π*–σ* distance, and what
+    diamond has in its gap.
 
     ``spectra``: of unit sum, each on its own energies, which are compared as they stand. ``title``: of the series.
     """
@@ -189,6 +197,9 @@ def series_rows(
         if crystal == "graphite":
             apart = [sigma_of(e, s) - pi_of(e, s) for e, s in ((axis, spectrum), (energies_ev[-1], last))]
             rows.append(Row.shown(f"{pair}, π* to σ*", apart[0], "eV", apart[1]))
+        else:
+            feet = [100 * foot_of(e, s) for e, s in ((axis, spectrum), (energies_ev[-1], last))]
+            rows.append(Row.shown(f"{pair}, 3 eV below the edge, of the maximum", feet[0], "%", feet[1]))
     return rows
 
 

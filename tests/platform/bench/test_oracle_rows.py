@@ -6,6 +6,7 @@ from nearedge.bench.oracle_rows import (
     absent_rows,
     common,
     crystal_rows,
+    foot_of,
     network_rows,
     ranking_rows,
     series_rows,
@@ -109,7 +110,7 @@ def test_a_series_is_judged_by_its_last_value():
 
 
 def test_area_that_differs_is_all_of_it_where_nothing_overlaps():
-    (row,) = series_rows("toy", [1, 2], [ENERGIES] * 2, [peaks((2, 1.0)), peaks((20, 1.0))], "diamond")
+    row, _ = series_rows("toy", [1, 2], [ENERGIES] * 2, [peaks((2, 1.0)), peaks((20, 1.0))], "diamond")
     assert row.measured == pytest.approx(100, abs=0.1)
 
 
@@ -128,3 +129,10 @@ def test_what_is_missing_is_shown_and_what_failed_does_not_pass():
 
 def test_values_in_a_table():
     assert [shown(value) for value in ((3, 3, 1), None, 4.5, "full")] == ["3×3×1", "default", "4.5", "full"]
+
+
+def test_what_diamond_has_in_its_gap_is_seen():
+    assert foot_of(ENERGIES, peaks((8, 1.0))) < 0.01
+    assert foot_of(ENERGIES, peaks((8, 1.0)) + 0.1 * peaks((8, 1.0)).max()) == pytest.approx(
+        0.1 / 1.1, abs=0.01
+    )
