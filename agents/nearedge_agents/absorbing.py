@@ -25,7 +25,7 @@ from nearedge_services.oracles.per_absorber import timed
 logger = logging.getLogger(__name__)
 
 ASK_S = 5.0
-"""How often it is looked whether there is room for more."""
+"""How often it is looked whether there is room for more, from this long after the beginning of a label on."""
 PATIENCE_S = 60.0
 """A helper that is not up by then is given up: somebody else had the room."""
 _NOT_SHARED = ("node:", "GPU", "object_store_memory", "accelerator_type:", "bundle_group")
@@ -97,7 +97,7 @@ class _RayHelpers:
         self._wish, self._share, self._nodes = wish, share, nodes
         self._slots: list[_Slot] = []
         self._compute: Any = None
-        self._look_at = 0.0
+        self._look_at = time.monotonic() + ASK_S  # a label of a few seconds is over before a helper is up
 
     def offer(self, waiting: int) -> int:
         self._greet()

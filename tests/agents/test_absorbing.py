@@ -126,7 +126,7 @@ def test_without_room_elsewhere_all_is_calculated_by_the_labeler(cluster, tmp_pa
 
 def test_absorbers_of_one_feff_label_are_calculated_on_both_nodes(cluster, other, database, tmp_path):
     pytest.importorskip("feff10")
-    settings = {"l_max": 1, "r_scf_a": 2.0, "r_fms_a": 3.0}
+    settings = {"l_max": 1, "r_scf_a": 2.6, "r_fms_a": 3.6}
     oracle = make_oracle("feff", settings)
     atoms = STRUCTURE.copy()
     atoms.rattle(0.02, seed=0)
