@@ -60,7 +60,7 @@ class FeffSettings(BaseModel):
 
     r_scf_a: float = Field(default=3.6, gt=1.0, le=12)
     """Radius of the cluster whose potentials are made self-consistent, Å."""
-    r_fms_a: float = Field(default=4.5, gt=1.0, le=12)
+    r_fms_a: float = Field(default=6.0, gt=1.0, le=12)
     """Radius of the cluster in which the photoelectron scatters, Å."""
     l_max: int = Field(default=2, ge=1, le=4)
     """Largest angular momentum. Carbon needs 2; with 1 it is three times as fast and the Fermi level is off."""

@@ -13,7 +13,7 @@ from nearedge_services.oracles.xtb import XtbOracle
 
 DEFAULTS = {
     EspressoOracle: "a58745fde32abe84",
-    FeffOracle: "65d0e683887ab932",
+    FeffOracle: "9a84bf534f1088d3",
     GpawOracle: "0aa2b248875d1951",
     XtbOracle: "a42a0a761e6068bb",
 }
