@@ -205,8 +205,8 @@ SERIES: tuple[Series, ...] = (
         "distance of k-points (1/Å)",
         "k_spacing_per_a",
         (0.8, 0.5, 0.35, 0.25),
-        {"image_distance_a": 0},
+        {"cutoff_ry": 40, "image_distance_a": 0},
     ),
-    Series("espresso", "distance of holes (Å)", "image_distance_a", (0, 4.0)),
+    Series("espresso", "distance of holes (Å)", "image_distance_a", (0, 4.0), {"cutoff_ry": 40}),
 )
 """What should converge; the core hole is a choice, and shown with the others."""

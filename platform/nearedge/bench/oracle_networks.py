@@ -85,7 +85,7 @@ def rank_networks(
         means = [one.mean for one in spectra]
         more, data[name] = network_rows(name, crystals[name], means, unsaturated)
         data[name].update(spectra=means, seconds=[one.seconds for one in spectra])
-        rows += more
+        rows += [*more, _by_coordination(name, crystals[name], spectra, networks)]
         if judge is not None and name != judge:
             more, data[name]["ranking"] = _against(
                 name, (spectra, found[judge]), (crystals[name], crystals[judge])
@@ -104,6 +104,22 @@ def _network(kept: SpectraFolder, name: str, case: Case, atoms: Atoms, axis_ev: 
     settings = case.for_network(chosen(atoms, case.network_absorbers))
     title = f"{name}, network of {density_g_cm3(atoms):.2f} g/cm³"
     return kept.find(title, case.oracle, settings, atoms)
+
+
+def _by_coordination(
+    name: str, crystal: Crystal, spectra: Sequence[Spectra], networks: Sequence[Atoms]
+) -> Row:
+    """Median ratio of areas of the three-fold absorbers of all networks, beside that of the four-fold ones."""
+    found: dict[int, list[float]] = {_FOUR_FOLD - 1: [], _FOUR_FOLD: []}
+    for one, atoms in zip(spectra, networks, strict=True):
+        neighbours = coordination_numbers(atoms)
+        for atom in one.calculated:
+            if int(neighbours[atom]) in found:
+                found[int(neighbours[atom])].append(crystal.sp2_by_area(one.energies_ev, one.rows[atom]))
+    three, four = (float(np.median(values)) if values else None for values in found.values())
+    return Row.shown(
+        f"{name}: π*/σ* area of three-fold atoms beside four-fold ones, medians", three, "", four
+    )
 
 
 def _against(

@@ -164,7 +164,7 @@ def ranking_rows(
 ) -> tuple[list[Row], dict[str, Any]]:
     """How an oracle orders absorbers: spectra (E,) of its own and of gpaw, each of unit sum in `COMMON_EV`.
 
-    ``shares``: the π* share of each spectrum, own and true.
+    ``shares``: the ratio of areas of each spectrum, own and true.
     """
     pairs = list(combinations(range(len(own)), 2))
     distances = [[float(np.sqrt(np.mean((s[i] - s[j]) ** 2))) for i, j in pairs] for s in (own, true)]
@@ -173,10 +173,10 @@ def ranking_rows(
             f"{name}: rank correlation with gpaw, distances of {len(pairs)} pairs", _rank(*distances), 0.5
         ),
         Row.at_least(
-            f"{name}: rank correlation with gpaw, π* share of {len(own)} absorbers", _rank(*shares), 0.5
+            f"{name}: rank correlation with gpaw, π*/σ* area of {len(own)} absorbers", _rank(*shares), 0.5
         ),
     ]
-    return rows, {"own": distances[0], "gpaw": distances[1], "pi_share": [list(one) for one in shares]}
+    return rows, {"own": distances[0], "gpaw": distances[1], "pi_over_sigma": [list(one) for one in shares]}
 
 
 def series_rows(

@@ -44,7 +44,7 @@ class EspressoSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cutoff_ry: float = Field(default=40.0, gt=5)
+    cutoff_ry: float = Field(default=60.0, gt=5)
     """Cutoff of the wave functions, Ry."""
     k_spacing_per_a: float = Field(default=0.8, gt=0)
     """Largest distance of k-points, 1/Å (2π included); the mesh contains Γ."""

@@ -12,7 +12,7 @@ from nearedge_services.oracles.gpaw import GpawOracle
 from nearedge_services.oracles.xtb import XtbOracle
 
 DEFAULTS = {
-    EspressoOracle: "a58745fde32abe84",
+    EspressoOracle: "87b689363d642b7a",
     FeffOracle: "9a84bf534f1088d3",
     GpawOracle: "0aa2b248875d1951",
     XtbOracle: "a42a0a761e6068bb",
