@@ -104,6 +104,12 @@ def cost_rows(cost: LoopCost, bare: tuple[float, float], optuna_ms: float) -> li
         Row.at_least(
             "label tasks per second of one core", 1e3 / cost.driver_cpu_ms, LEAST_TASKS_PER_S, "1/s"
         ),
+        Row.at_least(
+            "label tasks per second of two cores, the labelers' leases and results included",
+            1e3 / max(cost.driver_cpu_ms, 0.5 * (cost.driver_cpu_ms + cost.ledger_cpu_ms)),
+            LEAST_TASKS_PER_S,
+            "1/s",
+        ),
     ]
     rows += [Row.shown(f"… {name}", ms, "ms") for name, ms in sorted(cost.stages.items())]
     rows += [

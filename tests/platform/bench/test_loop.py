@@ -112,6 +112,15 @@ def test_five_milliseconds_are_two_hundred_tasks_a_second(cpu_ms, passed):
     assert rows[1].measured == pytest.approx(1000 / cpu_ms)
 
 
+@pytest.mark.parametrize(
+    ("driver_ms", "labeler_ms", "rate"), [(4.0, 4.0, 250.0), (4.0, 8.0, 166.7), (4.0, 1.0, 250.0)]
+)
+def test_two_cores_have_the_labelers_work_too_and_one_of_them_the_drivers(driver_ms, labeler_ms, rate):
+    rows = cost_rows(LoopCost(100, 300, driver_ms, 9.0, labeler_ms, {}), (0.5, 1.0), 7.0)
+    assert rows[2].measured == pytest.approx(rate, abs=0.1)
+    assert rows[2].passed == (rate >= 200)
+
+
 def test_growing_memory_fails():
     assert [row.passed for row in memory_rows(63.0, [(10, 200.0)])] == [True, None]
     assert memory_rows(65.0, [(10, 200.0)])[0].passed is False
