@@ -337,15 +337,10 @@ def _wanted(
     return conditions
 
 
-_HELD = (
-    select(TaskRow)
-    .where(
-        TaskRow.id == bindparam("task"),
-        TaskRow.owner == bindparam("holder"),
-        TaskRow.state == TaskState.LEASED,
-    )
-    .with_for_update()
+_IS_HELD = and_(
+    TaskRow.id == bindparam("task"), TaskRow.owner == bindparam("holder"), TaskRow.state == TaskState.LEASED
 )
+_HELD = select(TaskRow).where(_IS_HELD).with_for_update()
 
 
 def _take_first(
