@@ -37,6 +37,7 @@ _PIPELINE = (
     "potential",
     "networks",
     "prior and potential",
+    "calibration",
     "generated",
     "surrogate",
 )
@@ -83,6 +84,7 @@ FULL: dict[str, Any] = {
     "network_atoms": 32,
     "networks": 24,
     "network_quench": {"quench_steps": 500, "hold_steps": 50, "relax_steps": 60},
+    "network_anneal": None,
     "polish": {"relax_steps": 0, "path_frames": 0},
     "rattle_a": (),
     "batch": 16,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nearedge_db.errors import UserError
 from nearedge_services.diffusion.cell import CellSteps
+from nearedge_services.diffusion.churn import DEFAULT_CHURN_NOISE
 from nearedge_services.diffusion.moment import Denoiser, Guidance, Moment, Push
 from nearedge_services.diffusion.noise import sampling_sigmas
 from nearedge_services.diffusion.settings import SamplerSettings
@@ -123,6 +124,7 @@ class _Walk:
         self.fixed = torch.as_tensor(fixed, device=self.batch.positions.device)
         self.anchors = self.batch.positions[self.fixed]
         self.cell_steps = self.free_cells() if settings.cell_step else None
+        self.amplitudes = self.churn_amplitudes()
 
     def free_cells(self) -> CellSteps:
         """Cells that may change. Raises UserError with fixed atoms: their places are in the cell as it is."""
@@ -133,6 +135,16 @@ class _Walk:
                 fix="set cell_step to 0",
             )
         return CellSteps(self.settings.cell_step, self.settings.cell_limit, self.batch.number_densities)
+
+    def churn_amplitudes(self) -> Tensor:
+        """Amplitude of the churn's noise for every atom, (N, 1)."""
+        given, known = self.settings.churn_noise, self.prior.churn_noise
+        densities = self.batch.number_densities
+        if given is None and known is not None:
+            each = known.at(densities)
+        else:
+            each = torch.full_like(densities, DEFAULT_CHURN_NOISE if given is None else given)
+        return each.to(self.batch.positions)[self.batch.structure, None]
 
     @torch.no_grad()
     def run(self, guidance: Guidance | None) -> list[Atoms]:
@@ -145,9 +157,9 @@ class _Walk:
             )
         for sigma, following in pairwise(sigmas):
             churned = self.churned(float(sigma))
-            extra = self.settings.churn_noise * max(churned**2 - float(sigma) ** 2, 0.0) ** 0.5
-            if extra:
-                positions = positions + extra * self.noise()
+            raised = max(churned**2 - float(sigma) ** 2, 0.0) ** 0.5
+            if raised and self.settings.churn_noise != 0:
+                positions = positions + raised * self.amplitudes * self.noise()
             denoised, strain = self.denoised(positions, churned, guidance)
             rest = float(following) / churned * (positions - denoised)
             positions = self.deformed(denoised, strain) + rest

@@ -81,23 +81,24 @@ class SamplerSettings(BaseModel):
 
     Stochastic Euler steps after Karras et al., "Elucidating the design space of diffusion-based generative
     models", NeurIPS 2022, algorithm 2 without its second-order correction. Without churn the structures are
-    poor. ``churn_noise`` is their S_noise: with 1 the errors of the network leave strained structures, with about
-    a third each step takes more noise off than it added.
+    poor. ``churn_noise`` is their S_noise: with 1 the errors of the network leave dense structures strained, with about
+    a third each step takes more noise off than it added, which orders thin ones too much.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(default=200, ge=1, description="evaluations of the denoiser")
+    steps: int = Field(default=140, ge=1, description="evaluations of the denoiser")
     sigma_max: float = Field(default=0.6, gt=0, description="first noise level, Å")
     sigma_min: float = Field(default=0.03, gt=0, description="last noise level, Å")
     rho: float = Field(
         default=7.0, gt=0, description="spacing of the noise levels: 1 linear, large logarithmic"
     )
     churn: float = Field(default=1.5, ge=0, description="relative noise added before each step")
-    churn_noise: float = Field(
-        default=0.35,
+    churn_noise: float | None = Field(
+        default=None,
         ge=0,
-        description="amplitude of the added noise: 1 as the noise levels say, less samples colder than the model",
+        description="amplitude of the added noise: 1 as the noise levels say, less samples colder than the model; "
+        "without: what the prior bears at each density (0.35 if that was never found out)",
     )
     churn_min: float = Field(default=0.04, ge=0, description="churn only above this noise level, Å")
     churn_max: float = Field(default=0.6, gt=0, description="churn only below this noise level, Å")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ase import Atoms
 
+from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.structures.extxyz import read_structures
 
 
@@ -12,6 +13,11 @@ def read_frames(folder: Path, *names: str) -> list[Atoms]:
     """All labelled frames of the stages with these names, in the order of their files."""
     files = [file for name in names for file in sorted((folder / "frames").glob(f"{name}-*.extxyz"))]
     return [atoms for file in files if file.stat().st_size for atoms in read_structures(file)]
+
+
+def model_frames(folder: Path, settings: PretrainingSettings) -> list[Atoms]:
+    """Those of the networks that prior and surrogate learn from."""
+    return read_frames(folder, "network" if settings.network_anneal is None else "annealed")
 
 
 def networks(frames: Sequence[Atoms]) -> list[Atoms]:

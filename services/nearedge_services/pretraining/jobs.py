@@ -21,9 +21,12 @@ from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.seed import make_seed, relax_with_oracle
 from nearedge_services.potential.potential import Potential
 from nearedge_services.potential.quench import QuenchSettings, quench
+from nearedge_services.pretraining.frames import networks
 from nearedge_services.pretraining.settings import PretrainingSettings
+from nearedge_services.refinement import RefinementSettings, refine
+from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.composition import parse_composition
-from nearedge_services.structures.extxyz import write_structures
+from nearedge_services.structures.extxyz import read_structures, write_structures
 from nearedge_services.structures.melt_quench import hot_frames
 
 
@@ -107,7 +110,7 @@ class PotentialQuenches:
     seeds: tuple[int, ...]
     group: str
     final: bool = False
-    """Whether these are the networks that prior and surrogate learn from."""
+    """Whether these are the networks that the models learn from: relaxed by the oracle at the end."""
 
     def make(self) -> list[Atoms]:
         """All frames the oracle could label; the end of each network comes last and is marked ``network``."""
@@ -128,13 +131,34 @@ class PotentialQuenches:
             if not self.final:
                 frames += labelled([network.final], oracle, name, density)
                 continue
-            try:
-                path, end, _, _ = relax_with_oracle(oracle, network.final, settings.polish)
-            except OracleError:
-                continue
-            copies = labelled(rattled(end, settings.rattle_a, seed), oracle, name, density)
-            end.info["network"] = True
-            frames += [_named(atoms, name, density) for atoms in (*path, *copies, end)]
+            frames += _polished(network.final, settings, oracle, name, density, seed)
+        return frames
+
+
+@dataclass(frozen=True)
+class AnnealedNetworks:
+    """The networks of another job, annealed once more by the potential and relaxed and labelled by the oracle."""
+
+    path: Path
+    settings: PretrainingSettings
+    anneal: Anneal
+    potential: Path
+    networks: Path
+    """The other job's file."""
+
+    def make(self) -> list[Atoms]:
+        """As `PotentialQuenches` makes its final networks, in the groups of those they were."""
+        settings, oracle = self.settings, oracle_of(self.settings)
+        before = networks(read_structures(self.networks)) if self.networks.stat().st_size else []
+        seeds = [int(atoms.info["seed"]) for atoms in before]
+        steps = RefinementSettings(anneal=self.anneal, first_steps=0)
+        bare = [Atoms(a.symbols, positions=a.positions, cell=a.cell, pbc=True) for a in before]
+        made = refine(bare, Potential.load(self.potential), steps, seeds=seeds)
+        frames: list[Atoms] = []
+        for one, old, seed in zip(made, before, seeds, strict=True):
+            if not one.failed:
+                name, density = str(old.info["group"]), float(old.info["density_g_cm3"])
+                frames += _polished(one.atoms, settings, oracle, name, density, seed)
         return frames
 
 
@@ -165,6 +189,22 @@ class GeneratedStructures:
             name = f"generated-{self.seeds[number]}"
             frames += labelled([atoms], oracle, name, self.densities_g_cm3[number])
         return frames
+
+
+def _polished(
+    network: Atoms, settings: PretrainingSettings, oracle: Oracle, name: str, density_g_cm3: float, seed: int
+) -> list[Atoms]:
+    """A network relaxed by the oracle: frames of the way, rattled copies, and last the end, marked ``network``.
+
+    Empty where the oracle gives up.
+    """
+    try:
+        path, end, _, _ = relax_with_oracle(oracle, network, settings.polish)
+    except OracleError:
+        return []
+    copies = labelled(rattled(end, settings.rattle_a, seed), oracle, name, density_g_cm3)
+    end.info["network"] = True
+    return [_named(atoms, name, density_g_cm3) for atoms in (*path, *copies, end)]
 
 
 def _named(atoms: Atoms, group: str, density_g_cm3: float) -> Atoms:

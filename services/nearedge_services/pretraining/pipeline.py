@@ -12,8 +12,9 @@ from typing import Any
 from nearedge_db.errors import UserError
 from nearedge_services.inference.library import library_of, write_library
 from nearedge_services.networks.weights import CONFIG_FILE
-from nearedge_services.pretraining.frames import networks, read_frames
+from nearedge_services.pretraining.frames import model_frames, networks, read_frames
 from nearedge_services.pretraining.jobs import (
+    AnnealedNetworks,
     FirstNetwork,
     GeneratedStructures,
     HotFrames,
@@ -23,7 +24,8 @@ from nearedge_services.pretraining.jobs import (
 )
 from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
 from nearedge_services.pretraining.settings import PretrainingSettings
-from nearedge_services.pretraining.trainings import KINDS, seen, split, train_kind
+from nearedge_services.pretraining.trainings import KINDS, calibrate_prior, seen, split, train_kind
+from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.compact import write_networks
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.extxyz import write_structures
@@ -49,7 +51,13 @@ def pretrain(folder: Path, settings: PretrainingSettings, workers: int, report: 
         run_jobs(f"round {number}", _round(frames, settings, number, potential), workers, report)
         potential = _quenching_potential(folder, number, settings, report)
     run_jobs("networks", _networks(frames, settings, potential), workers, report)
-    _train(("prior", "potential"), folder, settings, workers, report)
+    if settings.network_anneal is None:
+        _train(("prior", "potential"), folder, settings, workers, report)
+    else:
+        _train(("potential",), folder, settings, workers, report)
+        run_jobs("annealed", _annealed(folder, settings, settings.network_anneal), workers, report)
+        _train(("prior",), folder, settings, workers, report)
+    _calibrate(folder, settings, report)
     run_jobs("generated", _generated(folder, settings), workers, report)
     _train(("surrogate",), folder, settings, workers, report)
     return write_record(folder, settings)
@@ -112,6 +120,20 @@ def _networks(frames: Path, settings: PretrainingSettings, potential: Path) -> l
         first_seed=settings.seed + 100_000,
         offset=0.5,
     )
+
+
+def _annealed(folder: Path, settings: PretrainingSettings, anneal: Anneal) -> list[Job]:
+    frames, potential = folder / "frames", folder / "models" / "potential"
+    return [
+        AnnealedNetworks(
+            frames / f"annealed-{first:03d}.extxyz",
+            settings,
+            anneal,
+            potential,
+            frames / f"network-{first:03d}.extxyz",
+        )
+        for first in range(0, settings.networks, settings.batch)
+    ]
 
 
 def _generated(folder: Path, settings: PretrainingSettings) -> list[Job]:
@@ -206,6 +228,16 @@ def _train(
             report(name, done, len(kinds))
 
 
+def _calibrate(folder: Path, settings: PretrainingSettings, report: Report) -> None:
+    """Tell the prior how much noise it bears, unless it knows."""
+    known = json.loads((folder / "models" / "prior" / CONFIG_FILE).read_text(encoding="utf-8"))
+    report("calibration", int(known.get("churn_noise") is not None), 1)
+    if known.get("churn_noise") is None:
+        with process_pool(1) as pool:
+            pool.submit(calibrate_prior, folder, settings).result()
+        report("calibration", 1, 1)
+
+
 def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
     """What was made of what, and how good it is: ``pretraining.json``.
 
@@ -213,7 +245,7 @@ def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
     networks as a library for inference. Beside the record: these networks with their labels.
     """
     models = folder / "models"
-    made = networks(read_frames(folder, "network"))
+    made = networks(model_frames(folder, settings))
     write_structures(folder / NETWORKS_FILE, made)
     train, _ = split([atoms for atoms in made if seen(atoms, settings)], settings)
     write_networks(models / TRAINING_NETWORKS_FILE, train)

@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from nearedge_services.diffusion.churn import CalibrationSettings
 from nearedge_services.oracles.seed import SeedSettings
 from nearedge_services.potential.quench import QuenchSettings
 from nearedge_services.potential.settings import PotentialSettings
+from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.langevin import Thermostat
 
 GOLDEN = 0.6180339887498949
@@ -69,6 +71,11 @@ class PretrainingSettings(BaseModel):
         thermostat=Thermostat(timestep_fs=2.0),
     )
     """Slow around the freezing, where what is gained per step is largest; the relaxation does the rest."""
+    network_anneal: Anneal | None = Anneal(steps=1500, start_k=4500.0, end_k=1500.0)
+    """Melts and freezes these networks once more, with the potential that has learnt from them; None: they stay.
+
+    Prior and surrogate learn from what comes out, which lies lower by about 0.1 eV/atom.
+    """
     polish: SeedSettings = SeedSettings(relax_steps=14, path_frames=2)
     """Relaxation of every network with the oracle's own method, where the potential still errs."""
     rattle_a: tuple[float, ...] = (0.05, 0.12)
@@ -79,6 +86,8 @@ class PretrainingSettings(BaseModel):
     """Structures of the prior that are labelled for the surrogate, which is to judge just such."""
     generated_evaluations: tuple[int, ...] = Field(default=(25, 50, 100, 200), min_length=1)
     """Evaluations of the denoiser, in turn: the fewer, the more strained is what comes out."""
+    calibration: CalibrationSettings = CalibrationSettings()
+    """How the noise is found that the prior's sampler may add."""
     held_out_every: int = Field(default=8, ge=2)
     """Every so many networks one is kept out of training, to judge the models."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ase import Atoms
 
-from nearedge_services.pretraining.frames import networks, read_frames
+from nearedge_services.pretraining.frames import model_frames, networks, read_frames
 from nearedge_services.pretraining.settings import PretrainingSettings
 
 KINDS = ("prior", "potential", "surrogate")
@@ -19,7 +19,8 @@ def train_kind(kind: str, folder: Path, settings: PretrainingSettings) -> dict[s
     import torch
 
     torch.set_num_threads(1)
-    frames = [atoms for atoms in read_frames(folder, "network") if seen(atoms, settings)]
+    made = read_frames(folder, "network") if kind == "potential" else model_frames(folder, settings)
+    frames = [atoms for atoms in made if seen(atoms, settings)]
     train, held_out = split(frames, settings)
     given = settings.models.get(kind, {})
     target = folder / "models" / kind
@@ -38,6 +39,31 @@ def train_kind(kind: str, folder: Path, settings: PretrainingSettings) -> dict[s
     (target / "metrics.json").write_text(text, encoding="utf-8")
     model.save(target)  # last: its config says that the training is done
     return metrics
+
+
+def calibrate_prior(folder: Path, settings: PretrainingSettings) -> None:
+    """Find out how much noise the prior in ``folder/models`` bears by the potential's energies, and save it so."""
+    from nearedge_services.diffusion.churn import calibrated
+    from nearedge_services.diffusion.prior import Prior
+    from nearedge_services.diffusion.sampler import sample
+    from nearedge_services.diffusion.settings import SamplerSettings
+    from nearedge_services.potential.potential import Potential
+
+    prior = Prior.load(folder / "models" / "prior")
+    potential = Potential.load(folder / "models" / "potential")
+    made = networks(model_frames(folder, settings))
+    train, _ = split([atoms for atoms in made if seen(atoms, settings)], settings)
+
+    def energies(structures: Sequence[Atoms]) -> list[float]:
+        outputs = potential.evaluate(structures, members=1)
+        return [float(out.energies.mean()) / len(a) for out, a in zip(outputs, structures, strict=True)]
+
+    def draw(cells: Sequence[Atoms], amplitude: float) -> list[Atoms]:
+        seeds = [settings.seed + 300_000 + k for k in range(len(cells))]
+        return sample(prior, cells, SamplerSettings(churn_noise=amplitude), seeds)
+
+    prior.churn_noise = calibrated(train, energies, draw, settings.calibration)
+    prior.save(folder / "models" / "prior")
 
 
 def seen(atoms: Atoms, settings: PretrainingSettings) -> bool:

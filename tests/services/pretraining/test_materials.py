@@ -34,6 +34,8 @@ SMALL = {
     "rounds": 0,
     "network_atoms": 16,
     "networks": 8,
+    "network_anneal": {"steps": 20},
+    "calibration": {"densities": 2, "structures": 2},
     "batch": 8,
     "polish": {"relax_steps": 3, "path_frames": 0},
     "rattle_a": [],
@@ -75,6 +77,7 @@ def test_lengths_and_temperatures_of_silicon():
     assert settings.potential.max_force_ev_per_a == standard.potential.max_force_ev_per_a
     assert settings.rattle_a == pytest.approx([factor * size for size in standard.rattle_a])
     assert settings.network_quench.temperature_k == pytest.approx(2500)
+    assert settings.network_anneal.start_k == pytest.approx(0.5 * standard.network_anneal.start_k)
     assert settings.network_quench.quench_steps == standard.network_quench.quench_steps
     assert max(Anneal().scaled(0.5).temperatures_k()) == pytest.approx(0.5 * max(Anneal().temperatures_k()))
 
