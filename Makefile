@@ -63,7 +63,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Makes the shipped carbon models anew, from nothing: one to two hours of two cores. An interrupted call goes on.
+# Makes the shipped carbon models anew, from nothing: about two hours of two cores. An interrupted call goes on.
 WEIGHTS := services/nearedge_services/weights/carbon
 weights: setup
 	$(BIN)/nearedge pretrain build/pretrained
