@@ -73,7 +73,8 @@ def test_the_status_is_that_of_the_campaign(job, settings, status):
     assert process.returncode == status, output
     text = seen.read_text()
     assert f"nearedge run {settings} --seed 1 at 127.0.0.1:" in text
-    head, worker = [line for line in text.splitlines() if line.startswith("srun") and " ray start " in line]
+    starts = [line for line in text.splitlines() if line.startswith("srun") and " ray start " in line]
+    head, worker = sorted(starts, key=lambda line: "--head" not in line)  # they start side by side
     assert "--nodelist=127.0.0.1 ray start --head --block" in head
     assert "--exclude=127.0.0.1 ray start --address=127.0.0.1:" in worker
     assert "--num-cpus=3" in head
