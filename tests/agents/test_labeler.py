@@ -384,7 +384,7 @@ def test_a_labeler_killed_at_work_leaves_a_lease_that_ends_with_it(database, lab
     slow = seed_task(database, settings={"melt_quench": {"melt_steps": 200_000}})
     labelers.submit(Work("work", (slow.id,), tag=slow.id))
     ledger = Ledger(database)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while (held := ledger.get(slow.id)).state is not TaskState.LEASED and time.monotonic() < deadline:
         time.sleep(0.05)
     _host, pid, _birth, mark = held.owner.split("|")

@@ -90,7 +90,7 @@ def test_the_whole_bench_fills_its_table_and_its_picture(tmp_path, monkeypatch):
     result = bench.run(BenchOptions(tmp_path, short=True), lambda share, what: shares.append(share))
     assert all(0 <= share <= 1 for share in shares)
     assert all(row.measured is not None for row in result.rows)
-    assert sum(row.limit is not None for row in result.rows) == 4
+    assert sum(row.limit is not None for row in result.rows) == 5
     whole = json.loads(json.dumps(document(result, BenchOptions(tmp_path), 1.0), allow_nan=False))
     assert whole["data"]["cost"]["driver_cpu_ms"] == result.rows[0].measured
     bench.draw(result, tmp_path / "loop.png")
