@@ -132,7 +132,7 @@ class _RayHelpers:
     def _answer(self, slot: _Slot) -> Ended:
         absorber, ref, node = slot.work, slot.ref, slot.node
         assert absorber is not None  # noqa: S101 - it is what the reference is for
-        assert node is not None  # noqa: S101
+        assert node is not None  # noqa: S101 - only helpers that are up get work
         slot.work = slot.ref = None
         try:
             row: Row = ray.get(ref, timeout=GET_S)
