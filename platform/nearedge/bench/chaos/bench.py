@@ -34,6 +34,8 @@ SHARE = 0.1
 PAUSE_S = 0.5
 LIMIT_S = 1800.0
 """Of one campaign."""
+MOST_PROLONGED = 3
+"""How often a campaign is continued with more labels because somebody was not at work when he was to be struck."""
 
 
 class ChaosBench:
@@ -173,14 +175,21 @@ class _Runs:
         return text[-4000:]
 
     def _follow(self, driver: Driver, striker: Striker, watch: ledger.Watch, share: float) -> int | None:
-        """Strike and watch until the driver ends by itself; its exit status, None where it takes too long."""
-        end = time.monotonic() + LIMIT_S
+        """Strike and watch until the driver ends by itself; its exit status, None where it takes too long.
+
+        A campaign that is finished before everybody was struck is continued with more labels.
+        """
+        end, prolonged = time.monotonic() + LIMIT_S, 0
         while time.monotonic() < end:
             labels = watch.look(time.time())
             striker.step(labels)
             self.report(share + 0.4 * min(labels / self.size.labels, 1.0), f"{labels} labels")
             status = driver.wait(0.1)
-            if status is not None:
+            if status == 0 and striker.left and prolonged < MOST_PROLONGED:
+                prolonged += 1
+                campaign.prolong(driver.config)
+                driver.start()
+            elif status is not None:
                 return status
         return None
 

@@ -123,3 +123,10 @@ def write(name: str, folder: Path, material: Material, size: Size, address: str,
     path = folder / "campaign.yaml"
     path.write_text(yaml.safe_dump(settings(name, folder, material, size, address, seed)), encoding="utf-8")
     return path
+
+
+def prolong(path: Path) -> None:
+    """Let the campaign of this settings file find more labels: as many as two trainings of the potential need."""
+    known = yaml.safe_load(path.read_text(encoding="utf-8"))
+    known["stop"]["labels"] += 2 * known["models"]["retrain_every"]["potential"]
+    path.write_text(yaml.safe_dump(known), encoding="utf-8")

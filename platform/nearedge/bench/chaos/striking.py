@@ -36,14 +36,20 @@ class Striker:
         for strike in self.strikes:
             if labels >= strike.after_labels:
                 self._due.setdefault(strike, now + strike.delay_s)
-        struck = {one.victim for one in self.kills}
         if self.kills and now < self.kills[-1].time + REST_S:
             return
-        for strike in [one for one, due in self._due.items() if due <= now and one.victim not in struck]:
+        left = self.left
+        for strike in [one for one, due in self._due.items() if due <= now and one.victim in left]:
             pids = self._strike(strike.victim)
             if pids:
                 self.kills.append(Kill(strike.victim, now, tuple(pids)))
                 return
+
+    @property
+    def left(self) -> list[Victim]:
+        """Those who were never at work when they were due, or are not due yet."""
+        struck = {one.victim for one in self.kills}
+        return [strike.victim for strike in self.strikes if strike.victim not in struck]
 
     def _strike(self, victim: Victim) -> list[int]:
         """The numbers of the processes that were killed; none where the victim is not at work now."""

@@ -79,6 +79,12 @@ def test_everybody_is_struck_once_with_a_rest_between():
     assert world.step(9, after=10 * REST_S) == ["node", "driver"]
 
 
+def test_who_was_not_struck_is_left():
+    world = World(Strike("node", 0, 0.0), Strike("trainer", 0, 0.0), Strike("driver", 9, 0.0))
+    assert world.step(0) == ["node"]
+    assert world.striker.left == ["trainer", "driver"]
+
+
 def test_a_driver_that_was_killed_is_started_again():
     world = World(Strike("driver", 0, 0.0))
     world.step(0)
