@@ -13,7 +13,7 @@ from nearedge.bench.chaos.nodes import kill
 from nearedge.bench.chaos.plan import Strike, Victim
 
 ACTORS: dict[Victim, str] = {"labeler": "Labeler", "trainer": "Trainer", "generator": "Generator"}
-"""Their classes: Ray names a process ``ray::Labeler.perform()`` while it works."""
+"""Their classes: Ray names a process ``ray::Labeler.perform`` while it works."""
 
 REST_S = 3.0
 """Between two strikes."""
@@ -60,7 +60,7 @@ class Striker:
             return [pid]
         if victim == "node":
             return self.nodes.kill_other_node()
-        working = f"ray::{ACTORS[victim]}."
+        working = f"ray::{ACTORS[victim]}.perform"
         found = [process for process in self.nodes.processes() if title(process).startswith(working)]
         return [process.pid for process in found[:1] if kill(process)]
 
