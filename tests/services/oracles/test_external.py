@@ -1,5 +1,6 @@
 """External programs: limits hold, and nothing is left behind, whoever is killed."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -171,8 +172,9 @@ def test_kill_9_of_the_keeper_is_a_crash_and_leaves_nothing(mark, scratch):
     def kill_the_keeper() -> None:
         assert wait_for(lambda: any(scratch.glob("*/started")) and len(marked(mark)) == 2)
         for process in psutil.Process().children(recursive=True):
-            if any(word.endswith("keeper.py") for word in process.cmdline()):
-                process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended in the meantime
+                if any(word.endswith("keeper.py") for word in process.cmdline()):
+                    process.kill()
 
     killer = threading.Thread(target=kill_the_keeper)
     with Session("test") as session:
