@@ -36,10 +36,11 @@ _PIPELINE = (
     "hot frames",
     "potential",
     "networks",
-    "prior and potential",
-    "calibration",
+    "annealing-potential",
+    "prior",
     "generated",
-    "surrogate",
+    "potential and surrogate",
+    "calibration",
 )
 
 

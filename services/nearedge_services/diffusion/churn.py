@@ -48,7 +48,7 @@ class CalibrationSettings(BaseModel):
     """Structures at each density and amplitude."""
     neighbours: int = Field(default=8, ge=1)
     """Networks, those of the nearest densities, whose energies the structures' are compared with."""
-    strain_ev: float = Field(default=0.2, gt=0)
+    strain_ev: float = Field(default=0.12, gt=0)
     """Wanted median energy of sampled structures above the networks', eV/atom."""
 
 

@@ -161,7 +161,7 @@ class _Walk:
             if raised and self.settings.churn_noise != 0:
                 positions = positions + raised * self.amplitudes * self.noise()
             denoised, strain = self.denoised(positions, churned, guidance)
-            rest = float(following) / churned * (positions - denoised)
+            rest = self.settings.rest * float(following) / churned * (positions - denoised)
             positions = self.deformed(denoised, strain) + rest
             self.check(positions, float(sigma))
         return self.structures(positions)

@@ -80,9 +80,10 @@ class SamplerSettings(BaseModel):
     """The way from random positions to a structure; noise levels in Å.
 
     Stochastic Euler steps after Karras et al., "Elucidating the design space of diffusion-based generative
-    models", NeurIPS 2022, algorithm 2 without its second-order correction. Without churn the structures are
-    poor. ``churn_noise`` is their S_noise: with 1 the errors of the network leave dense structures strained, with about
-    a third each step takes more noise off than it added, which orders thin ones too much.
+    models", NeurIPS 2022, algorithm 2 without its second-order correction, but for two things. ``churn_noise`` is
+    their S_noise: with 1 the errors of the network leave dense structures strained, with about a third each step
+    takes more noise off than it added, which orders thin ones too much. And of the noise that a step should leave it
+    keeps only the share ``rest``; new noise comes with the next churn. Both at 1 sample the model's distribution.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,6 +100,12 @@ class SamplerSettings(BaseModel):
         ge=0,
         description="amplitude of the added noise: 1 as the noise levels say, less samples colder than the model; "
         "without: what the prior bears at each density (0.35 if that was never found out)",
+    )
+    rest: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the remaining noise that a step keeps: 0 lets atoms settle in fewer steps",
     )
     churn_min: float = Field(default=0.04, ge=0, description="churn only above this noise level, Å")
     churn_max: float = Field(default=0.6, gt=0, description="churn only below this noise level, Å")

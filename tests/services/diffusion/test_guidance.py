@@ -194,7 +194,9 @@ def test_classifier_free_guidance_goes_from_one_denoiser_to_the_other_and_beyond
 def test_classifier_free_samples_of_exact_denoisers(weight, centre):
     denoiser = ToldSites([4.0, 4.0, 4.0], [4.0, 4.0, 4.3], 0.2)
     cell = Atoms("C1000", positions=np.zeros((1000, 3)), cell=[8.0] * 3, pbc=True)
-    settings = SamplerSettings(steps=300, sigma_max=0.9, churn=0.05, churn_noise=1.0, sigma_min=0.005)
+    settings = SamplerSettings(
+        steps=300, sigma_max=0.9, churn=0.05, churn_noise=1.0, rest=1.0, sigma_min=0.005
+    )
     guide = ClassifierFreeGuidance(TARGET, weight, clip=np.inf, sigma_range=ALWAYS)
     positions = sample(denoiser, [cell], settings, [0], guide)[0].positions
     assert positions[:, 2].mean() == pytest.approx(centre, abs=0.03)
@@ -206,7 +208,9 @@ def test_a_noise_aware_surrogate_samples_the_posterior():
     site, width, error, target = 4.0, 0.3, 0.2, 4.4
     guide = NoiseAwareGuidance(NoisyLikelihood(site, width, error), target, 1.0, np.inf, ALWAYS)
     cell = Atoms("C1500", positions=np.zeros((1500, 3)), cell=[8.0] * 3, pbc=True)
-    settings = SamplerSettings(steps=500, sigma_max=0.9, churn=0.04, churn_noise=1.0, sigma_min=0.005)
+    settings = SamplerSettings(
+        steps=500, sigma_max=0.9, churn=0.04, churn_noise=1.0, rest=1.0, sigma_min=0.005
+    )
     positions = sample(GaussianSites([site] * 3, width), [cell], settings, [0], guide)[0].positions
     precision = 1 / width**2 + 1 / error**2
     expected = (site / width**2 + target / error**2) / precision

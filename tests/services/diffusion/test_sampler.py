@@ -40,7 +40,7 @@ def spread_after_the_walk(settings, width):
         raised = sigma * (1 + settings.churn * active)
         variance += settings.churn_noise**2 * (raised**2 - sigma**2)
         shrink = width**2 / (width**2 + raised**2)
-        variance *= (shrink + following / raised * (1 - shrink)) ** 2
+        variance *= (shrink + settings.rest * following / raised * (1 - shrink)) ** 2
     return variance**0.5
 
 
@@ -48,7 +48,7 @@ def spread_after_the_walk(settings, width):
 @pytest.mark.parametrize("width", [0.1, 0.3])
 def test_fine_steps_sample_an_exact_gaussian(width, start):
     settings = SamplerSettings(
-        start=start, steps=500, sigma_max=0.9, churn=0.04, churn_noise=1.0, sigma_min=0.005
+        start=start, steps=500, sigma_max=0.9, churn=0.04, churn_noise=1.0, rest=1.0, sigma_min=0.005
     )
     structure = sample(GaussianSites(CENTRE, width), [cell(1500)], settings, [0])[0]
     deviations = structure.positions - CENTRE
@@ -56,14 +56,14 @@ def test_fine_steps_sample_an_exact_gaussian(width, start):
     assert abs(deviations.mean()) < 0.1 * width
 
 
-@pytest.mark.parametrize("churn_noise", [0.5, 1.0])
+@pytest.mark.parametrize(("churn_noise", "rest"), [(0.5, 1.0), (1.0, 1.0), (1.0, 0.5), (1.0, 0.0)])
 @pytest.mark.parametrize("width", [0.1, 0.3])
-def test_the_walk_is_the_one_documented(width, churn_noise):
-    settings = SETTINGS.model_copy(update={"churn_noise": churn_noise})
+def test_the_walk_is_the_one_documented(width, churn_noise, rest):
+    settings = SETTINGS.model_copy(update={"churn_noise": churn_noise, "rest": rest})
     structure = sample(GaussianSites(CENTRE, width), [cell(1500)], settings, [0])[0]
     spread = spread_after_the_walk(settings, width)
     # coarse steps with much churn come out narrow: that is what is wanted
-    assert 0.35 * width < spread < width
+    assert 0.1 * width < spread < width
     assert (structure.positions - CENTRE).std() == pytest.approx(spread, rel=0.035)
 
 
