@@ -36,11 +36,10 @@ _PIPELINE = (
     "hot frames",
     "potential",
     "networks",
-    "annealing-potential",
-    "prior",
-    "generated",
-    "potential and surrogate",
+    "prior and potential",
     "calibration",
+    "generated",
+    "surrogate",
 )
 
 

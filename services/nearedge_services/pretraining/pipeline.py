@@ -24,14 +24,7 @@ from nearedge_services.pretraining.jobs import (
 )
 from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
 from nearedge_services.pretraining.settings import PretrainingSettings
-from nearedge_services.pretraining.trainings import (
-    ANNEALING,
-    KINDS,
-    calibrate_prior,
-    model_folder,
-    parts,
-    train_kind,
-)
+from nearedge_services.pretraining.trainings import KINDS, calibrate_prior, seen, split, train_kind
 from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.compact import write_networks
 from nearedge_services.structures.composition import parse_composition
@@ -58,13 +51,15 @@ def pretrain(folder: Path, settings: PretrainingSettings, workers: int, report: 
         run_jobs(f"round {number}", _round(frames, settings, number, potential), workers, report)
         potential = _quenching_potential(folder, number, settings, report)
     run_jobs("networks", _networks(frames, settings, potential), workers, report)
-    _train((ANNEALING,), folder, settings, workers, report)
-    if settings.network_anneal is not None:
+    if settings.network_anneal is None:
+        _train(("prior", "potential"), folder, settings, workers, report)
+    else:
+        _train(("potential",), folder, settings, workers, report)
         run_jobs("annealed", _annealed(folder, settings, settings.network_anneal), workers, report)
-    _train(("prior",), folder, settings, workers, report)
-    run_jobs("generated", _generated(folder, settings), workers, report)
-    _train(("potential", "surrogate"), folder, settings, workers, report)
+        _train(("prior",), folder, settings, workers, report)
     _calibrate(folder, settings, report)
+    run_jobs("generated", _generated(folder, settings), workers, report)
+    _train(("surrogate",), folder, settings, workers, report)
     return write_record(folder, settings)
 
 
@@ -128,7 +123,7 @@ def _networks(frames: Path, settings: PretrainingSettings, potential: Path) -> l
 
 
 def _annealed(folder: Path, settings: PretrainingSettings, anneal: Anneal) -> list[Job]:
-    frames, potential = folder / "frames", model_folder(folder, ANNEALING)
+    frames, potential = folder / "frames", folder / "models" / "potential"
     return [
         AnnealedNetworks(
             frames / f"annealed-{first:03d}.extxyz",
@@ -221,7 +216,7 @@ def _train(
     kinds: Sequence[str], folder: Path, settings: PretrainingSettings, workers: int, report: Report
 ) -> None:
     """These models, side by side; those that are there stay."""
-    left = [kind for kind in kinds if not (model_folder(folder, kind) / CONFIG_FILE).exists()]
+    left = [kind for kind in kinds if not (folder / "models" / kind / CONFIG_FILE).exists()]
     name = " and ".join(kinds)
     report(name, len(kinds) - len(left), len(kinds))
     if not left:
@@ -252,7 +247,7 @@ def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
     models = folder / "models"
     made = networks(model_frames(folder, settings))
     write_structures(folder / NETWORKS_FILE, made)
-    train, _ = parts(made, settings)
+    train, _ = split([atoms for atoms in made if seen(atoms, settings)], settings)
     write_networks(models / TRAINING_NETWORKS_FILE, train)
     write_library(
         models / LIBRARY_FILE, library_of(made, next(iter(parse_composition(settings.unit).counts)))

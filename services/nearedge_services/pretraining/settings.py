@@ -27,13 +27,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "spectrum_components": 6,
     },
     "surrogate": {"steps": 1000, "noise_aware_steps": 3000},
-    "potential": {
-        "interactions": 2,
-        "correlation": 2,
-        "steps": 2500,
-        "warm_steps": 800,
-        "batch_structures": 3,
-    },
+    "potential": {"interactions": 2, "correlation": 2, "steps": 2500, "batch_structures": 3},
 }
 """Settings of the shipped carbon models."""
 

@@ -11,13 +11,7 @@ from nearedge_services.pretraining.frames import model_frames, networks, read_fr
 from nearedge_services.pretraining.settings import PretrainingSettings
 
 KINDS = ("prior", "potential", "surrogate")
-ANNEALING = "annealing-potential"
-"""The potential that anneals the networks; the final one goes on from it."""
-
-
-def model_folder(folder: Path, kind: str) -> Path:
-    """Where a pretraining keeps a model."""
-    return folder / kind if kind == ANNEALING else folder / "models" / kind
+"""The longest training first."""
 
 
 def train_kind(kind: str, folder: Path, settings: PretrainingSettings) -> dict[str, float]:
@@ -25,17 +19,21 @@ def train_kind(kind: str, folder: Path, settings: PretrainingSettings) -> dict[s
     import torch
 
     torch.set_num_threads(1)
-    train, held_out = parts(model_frames(folder, settings), settings)
-    given = settings.models.get("potential" if kind == ANNEALING else kind, {})
-    target = model_folder(folder, kind)
+    made = read_frames(folder, "network") if kind == "potential" else model_frames(folder, settings)
+    frames = [atoms for atoms in made if seen(atoms, settings)]
+    train, held_out = split(frames, settings)
+    given = settings.models.get(kind, {})
+    target = folder / "models" / kind
     progress = _Progress(folder / f"{kind}.progress")
     if kind == "prior":
         model, metrics = _prior(networks(train), networks(held_out), given, settings.seed, progress)
     elif kind == "surrogate":
-        more, judged = parts(read_frames(folder, "generated"), settings)
+        made = [atoms for atoms in read_frames(folder, "generated") if seen(atoms, settings)]
+        more, judged = split(made, settings)
         model, metrics = _surrogate([*train, *more], [*held_out, *judged], given, settings.seed, progress)
     else:
-        model, metrics = _potential(folder, kind, settings, given, progress)
+        more = read_frames(folder, "first", "hot", *(f"round{k + 1}" for k in range(settings.rounds)))
+        model, metrics = _potential([*more, *train], held_out, given, settings.seed, progress)
     text = json.dumps(metrics, indent=1, sort_keys=True) + "\n"
     target.mkdir(parents=True, exist_ok=True)
     (target / "metrics.json").write_text(text, encoding="utf-8")
@@ -53,7 +51,8 @@ def calibrate_prior(folder: Path, settings: PretrainingSettings) -> None:
 
     prior = Prior.load(folder / "models" / "prior")
     potential = Potential.load(folder / "models" / "potential")
-    train, _ = parts(networks(model_frames(folder, settings)), settings)
+    made = networks(model_frames(folder, settings))
+    train, _ = split([atoms for atoms in made if seen(atoms, settings)], settings)
 
     def energies(structures: Sequence[Atoms]) -> list[float]:
         outputs = potential.evaluate(structures, members=1)
@@ -70,11 +69,6 @@ def calibrate_prior(folder: Path, settings: PretrainingSettings) -> None:
 def seen(atoms: Atoms, settings: PretrainingSettings) -> bool:
     """Whether prior and surrogate may learn from this frame."""
     return not settings.left_out(float(atoms.info["density_g_cm3"]))
-
-
-def parts(frames: Sequence[Atoms], settings: PretrainingSettings) -> tuple[list[Atoms], list[Atoms]]:
-    """`split` of those frames that may be seen."""
-    return split([atoms for atoms in frames if seen(atoms, settings)], settings)
 
 
 def split(frames: Sequence[Atoms], settings: PretrainingSettings) -> tuple[list[Atoms], list[Atoms]]:
@@ -117,25 +111,9 @@ def _surrogate(
 
 
 def _potential(
-    folder: Path, kind: str, settings: PretrainingSettings, given: dict[str, Any], progress: _Progress
+    train: list[Atoms], held_out: list[Atoms], given: dict[str, Any], seed: int, progress: _Progress
 ) -> tuple[Any, dict[str, float]]:
-    """The potential that anneals, from all labels there are then; or the final one, which goes on from it.
-
-    What it did not know when it annealed, and what the prior makes, shows where it is wrong about the energies.
-    """
-    from nearedge_services.potential.potential import Potential
     from nearedge_services.potential.settings import PotentialSettings
     from nearedge_services.potential.training import train_potential
 
-    initial = None if kind == ANNEALING else Potential.load(model_folder(folder, ANNEALING))
-    stages = ("network",) if initial is None else ("network", "annealed", "generated")
-    halves = [parts(read_frames(folder, stage), settings) for stage in stages]
-    train = read_frames(folder, "first", "hot", *(f"round{k + 1}" for k in range(settings.rounds)))
-    return train_potential(
-        [*train, *(atoms for part, _ in halves for atoms in part)],
-        [atoms for _, part in halves for atoms in part],
-        PotentialSettings(**given),
-        settings.seed,
-        initial=initial,
-        progress=progress,
-    )
+    return train_potential(train, held_out, PotentialSettings(**given), seed, progress=progress)
