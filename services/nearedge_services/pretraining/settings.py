@@ -71,7 +71,9 @@ class PretrainingSettings(BaseModel):
         thermostat=Thermostat(timestep_fs=2.0),
     )
     """Slow around the freezing, where what is gained per step is largest; the relaxation does the rest."""
-    network_anneal: Anneal | None = Anneal(steps=1500, start_k=4500.0, end_k=1500.0)
+    network_anneal: Anneal | None = Anneal(
+        steps=1500, start_k=4500.0, end_k=1500.0, thermostat=Thermostat(timestep_fs=2.0), bias_every=4
+    )
     """Melts and freezes these networks once more, with the potential that has learnt from them; None: they stay.
 
     Prior and surrogate learn from what comes out, which lies lower by about 0.1 eV/atom.
