@@ -11,12 +11,15 @@ from rich.console import Console
 
 GO_ON = "the same command goes on from here; nothing that was computed is lost"
 
+TRAINING_S = 300.0
+"""How long a campaign that was asked to stop waits for trainings under way; a label may make it wait longer."""
+
 REPEAT_S = 1.0
 """Signals so soon after one are the same request: `timeout` sends SIGTERM to the process, then to its group."""
 
 
 class Interruptible(Protocol):
-    """What can be asked to finish labels in flight and stop."""
+    """What can be asked to finish labels and trainings in flight and stop."""
 
     interrupted: bool
 
@@ -27,7 +30,7 @@ class Interruptible(Protocol):
 
 
 class Interruption:
-    """While the attached campaign works the first signal finishes the labels in flight, and the second leaves at once.
+    """While the attached campaign works the first signal finishes what is in flight, and the second leaves at once.
 
     Where nothing is attached there is nothing to finish: the first leaves at once, by KeyboardInterrupt.
     """
@@ -59,7 +62,8 @@ class Interruption:
         campaign.interrupted = True
         self.console.print(
             f"\n{signal.Signals(number).name}: finishing labels in flight ({campaign.labels_in_flight}), "
-            "however long they take; once more to leave at once and give them up"
+            f"however long they take, and trainings for up to {TRAINING_S:.0f} s; "
+            "once more to leave at once and give them up"
         )
 
 

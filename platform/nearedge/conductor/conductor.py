@@ -25,6 +25,7 @@ from nearedge.conductor.tracking import Tracking
 from nearedge.conductor.training import Training
 from nearedge.config import MODEL_KINDS
 from nearedge.driving import DriverReplacedError
+from nearedge.interruption import TRAINING_S
 from nearedge.pools import PoolName
 from nearedge.raynodes import amounts_of_nodes
 from nearedge.room import Resources, actor_options
@@ -66,7 +67,7 @@ ACCOUNT_EVERY_S = 3.0
 GRACE_S = 60.0
 """How long a campaign whose time is up waits for labels under way; the rest goes back to the ledger.
 
-One that was interrupted or asked to stop waits as long as they take."""
+One that was interrupted or asked to stop waits as long as they take, and up to `TRAINING_S` for trainings."""
 
 TRACKING_S = PATIENCE_S + 5.0
 """How long the end waits for a trainer that is telling MLflow something, which gives up by itself before."""
@@ -182,8 +183,11 @@ class Conductor:
         )
         loop.take_over({name: pool.under_way for name, pool in self.pools.items()})
         reason = loop.run()
-        finished = not (self.interrupted or self._stop_requested)
+        finished, ended = not (self.interrupted or self._stop_requested), time.monotonic()
         loop.drain(GRACE_S if finished else math.inf, lambda pool, _: pool == "labeler")
+        if not finished:
+            left = ended + TRAINING_S - time.monotonic()
+            loop.drain(left, lambda pool, work: pool == "trainer" and work.method == "work")
         loop.drain(TRACKING_S, lambda _, work: work.method == "track")
         if finished:
             self._close()

@@ -127,6 +127,27 @@ def test_an_interrupt_waits_for_labels_however_long_they_take(world, monkeypatch
     assert session.given_up == 0
 
 
+@pytest.mark.parametrize("patience", [300.0, -1.0])
+def test_an_interrupt_waits_for_a_training_but_not_for_ever(world, monkeypatch, patience):
+    """What it does not wait for goes back to the ledger, and no attempt is spent."""
+    monkeypatch.setattr(conductor_module, "TRAINING_S", patience)
+    session, ticks = world.conductor(), []
+    keep_busy(session.pools["trainer"], lambda work: work.method == "work" and len(ticks) < 60)
+
+    def tick() -> None:
+        ticks.append([work.method for work in session.pools["trainer"].under_way])
+        session.interrupted = session.interrupted or "work" in ticks[-1]
+
+    assert session.run(tick) == ("interrupted", False)
+    of_trainings = TaskRow.kind == "train"
+    assert count(world, TaskRow, of_trainings, TaskRow.state == TaskState.LEASED) == 0
+    done = count(world, TaskRow, of_trainings, TaskRow.state == TaskState.DONE)
+    assert (done > 0) == (len(ticks) >= 60) == (patience > 0)
+    assert count(world, TaskRow, of_trainings, TaskRow.attempts > 0) == done
+    assert run(world)[1][1]
+    assert_complete(world)
+
+
 def test_a_second_interrupt_gives_labels_up_and_counts_them(world):
     session, ticks = world.conductor(), []
     keep_busy(session.pools["labeler"], lambda work: True)
