@@ -1,6 +1,7 @@
 """A SQLite database and a PostgreSQL server for the tests of the database package."""
 
 import itertools
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +26,22 @@ pytest.register_assert_rewrite(
 _numbers = itertools.count()
 
 
+def server_folder() -> tempfile.TemporaryDirectory:
+    """For a server, which runs as a user of its own: another pytest that begins would close pytest's folders to it."""
+    return tempfile.TemporaryDirectory(prefix="nearedge-postgresql-", ignore_cleanup_errors=True)
+
+
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory):
+def postgresql_server():
     """URL of a PostgreSQL server, without a database name of our own."""
     pgserver = pytest.importorskip("pgserver", reason="pgserver is not installed: pip install pgserver")
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'nearedge[postgresql]'")
-    server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
-    server.psql("ALTER SYSTEM SET fsync = off;")  # a test database may be lost with the machine
-    server.psql("SELECT pg_reload_conf();")
-    yield server.get_uri()
-    server.cleanup()
+    with server_folder() as folder:
+        server = pgserver.get_server(folder)
+        server.psql("ALTER SYSTEM SET fsync = off;")  # a test database may be lost with the machine
+        server.psql("SELECT pg_reload_conf();")
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture
@@ -53,10 +60,11 @@ def postgresql_url(postgresql_server):
 class OwnServer:
     """A PostgreSQL server that may be stopped and started, with one database."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         import pgserver
 
-        self._server = pgserver.get_server(folder, cleanup_mode=None)
+        self._folder = server_folder()
+        self._server = pgserver.get_server(self._folder.name, cleanup_mode=None)
         self.url = self._server.get_uri()
 
     def stop(self) -> None:
@@ -74,11 +82,11 @@ class OwnServer:
 
 
 @pytest.fixture(scope="session")
-def own_server(tmp_path_factory):
+def own_server():
     """A PostgreSQL server for tests that stop it."""
     pytest.importorskip("pgserver", reason="pgserver is not installed: pip install pgserver")
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'nearedge[postgresql]'")
-    server = OwnServer(tmp_path_factory.mktemp("own-postgresql"))
+    server = OwnServer()
     yield server
     server.stop()
 

@@ -36,11 +36,11 @@ def make_world(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server():
     """A PostgreSQL server that can be stopped."""
     pytest.importorskip("pgserver", reason="pgserver is not installed: pip install pgserver")
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'nearedge[postgresql]'")
-    server = OwnServer(tmp_path_factory.mktemp("postgresql"))
+    server = OwnServer()
     yield server
     server.stop()
 
