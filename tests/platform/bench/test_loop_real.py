@@ -34,8 +34,8 @@ def test_labelers_ask_for_little_of_the_machine():
 @pytest.mark.slow
 def test_a_small_campaign_by_the_real_clock():
     shares = []
-    found = run_real(Size(3, 1, 3), 1.0, 0, shares.append)
-    assert found.labels >= 7
+    found = run_real(Size(4, 1, 3), 1.0, 0, shares.append)
+    assert found.labels >= 8
     assert min(found.label_s) >= 1.0
     assert 0 < found.pools["labeler"].occupancy_since_models <= 1
     assert shares == sorted(shares)
