@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +20,18 @@ pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 PACKAGES = ("platform", "agents", "services", "db")
 FROM_CHECKOUT = json.dumps({"env_vars": {"PYTHONPATH": ":".join(PACKAGES)}})
+POOLS = {"trainer": {"size": 1}, "labeler": {"size": 2, "cpus": 0.6}}
+"""Two labelers that no node of one CPU has room for together."""
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    with running_cluster(tmp_path_factory.mktemp("cluster")) as (environment, state):
+def cluster():
+    # not in a folder of pytest: another pytest that starts takes the right to enter those from PostgreSQL's own user
+    with (
+        tempfile.TemporaryDirectory(prefix="nearedge-cluster-", ignore_cleanup_errors=True) as folder,
+        running_cluster(Path(folder)) as (environment, state),
+    ):
         yield environment, state
         servers = [
             child for one in processes(state).values() for child in [one, *one.children(recursive=True)]
@@ -108,7 +115,7 @@ def checkout(folder: Path) -> Path:
     """A small checkout: the packages and a campaign."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    write_campaign(folder / "examples")
+    write_campaign(folder / "examples", pools=POOLS)
     return folder
 
 
@@ -162,37 +169,54 @@ def test_a_campaign_begun_from_a_checkout_is_stopped_and_goes_on_from_a_wheel(
     cluster, ray_job, details, log_of, tasks, tmp_path
 ):
     environment, state = cluster
-    folder = checkout(tmp_path / "checkout")
-    submitted = ray_job(
-        *("submit", "--no-wait", "--submission-id", "first", "--working-dir", "."),
-        *("--runtime-env-json", FROM_CHECKOUT, "--", "python", "-m", "nearedge", "run", "examples/tiny.yaml"),
-        cwd=folder,
-    )
-    assert submitted.returncode == 0, submitted.stderr
+    folder, run_dir = checkout(tmp_path / "checkout"), Path(environment["NEAREDGE_RUNS"]) / "tiny"
+
+    def submit(job: str) -> None:
+        submitted = ray_job(
+            *("submit", "--no-wait", "--submission-id", job, "--working-dir", ".", "--runtime-env-json"),
+            *(FROM_CHECKOUT, "--", "python", "-m", "nearedge", "run", "examples/tiny.yaml"),
+            cwd=folder,
+        )
+        assert submitted.returncode == 0, submitted.stderr
+
+    submit("first")
     wait_for(lambda: tasks("state = 'DONE'") and tasks("state = 'LEASED'"), "a first starting structure")
     assert_driver_uses_the_cluster(state, "nearedge run examples/tiny.yaml")
-    assert ray_job("stop", "first").returncode == 0
-    assert details("first")[0] == "STOPPED"
-    log = log_of("first")
+    wait_for(lambda: len(nodes_of_labelers(state)) > 1, "labelers on several nodes")
+    in_flight = tasks("kind = 'seed' AND state = 'LEASED'")
+    stop = [str(BIN / "nearedge"), "stop", "tiny"]  # where the head is, as a user does it
+    asked = subprocess.run(stop, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True)
+    assert asked.stdout == "campaign tiny: STOPPING\n"
+    wait_for(lambda: details("first")[0] != "RUNNING", "the job to end")
+    assert details("first") == ("FAILED", "130")  # Ray calls so whatever does not end with 0
+    assert "campaign tiny: stopped (stop requested)" in log_of("first")
+    done = assert_drained(tasks, in_flight)
+
+    submit("second")
+    wait_for(lambda: len(tasks("state = 'DONE'")) > len(done) and tasks("state = 'LEASED'"), "more")
+    in_flight = tasks("kind IN ('seed', 'label') AND state = 'LEASED'")
+    assert ray_job("stop", "second").returncode == 0
+    assert details("second") == ("STOPPED", "None")  # Ray keeps no exit status of those
+    log = log_of("second")
     assert "SIGTERM" in log
     assert "the same command goes on" in log
     assert "\x1b" not in log
-    run_dir = Path(environment["NEAREDGE_RUNS"]) / "tiny"
     assert f"run directory: {run_dir}" in log
     assert "warning:" not in log
-    assert tasks("state = 'LEASED'") == []
-    done = tasks("state = 'DONE'")
+    done = assert_drained(tasks, in_flight)
 
     site = wheel(tmp_path)
-    write_campaign(tmp_path / "campaign", acquisition={**SETTINGS["acquisition"], "max_waiting": 5})
+    write_campaign(
+        tmp_path / "campaign", acquisition={**SETTINGS["acquisition"], "max_waiting": 5}, pools=POOLS
+    )
     from_wheel = json.dumps({"env_vars": {"PYTHONPATH": str(site)}})
     result = ray_job(
-        *("submit", "--submission-id", "second", "--working-dir", str(tmp_path / "campaign")),
+        *("submit", "--submission-id", "third", "--working-dir", str(tmp_path / "campaign")),
         *("--runtime-env-json", from_wheel, "--", str(site / "bin" / "nearedge"), "run", "tiny.yaml"),
     )
-    log = log_of("second")
+    log = log_of("third")
     assert result.returncode == 0, log
-    assert details("second") == ("SUCCEEDED", "0")
+    assert details("third") == ("SUCCEEDED", "0")
     assert "campaign tiny: finished" in log
     assert (run_dir / "report.html").exists()
     numbers = ", ".join(str(number) for number, *_ in done)
@@ -201,17 +225,43 @@ def test_a_campaign_begun_from_a_checkout_is_stopped_and_goes_on_from_a_wheel(
     assert tasks("state NOT IN ('DONE', 'CANCELLED', 'QUARANTINED')") == []
 
     again = ray_job(
-        *("submit", "--submission-id", "third", "--working-dir", str(tmp_path / "campaign"), "--"),
+        *("submit", "--submission-id", "fourth", "--working-dir", str(tmp_path / "campaign"), "--"),
         *("nearedge", "run", "tiny.yaml"),
     )
     assert again.returncode == 0
-    assert "campaign tiny is finished" in log_of("third")
+    assert "campaign tiny is finished" in log_of("fourth")
+
+
+def assert_drained(tasks: Callable[[str], list[tuple]], in_flight: list[tuple]) -> list[tuple]:
+    """What was under way when the job was to end is done; returns all that is."""
+    assert tasks("state = 'LEASED'") == []
+    done = tasks("state = 'DONE'")
+    assert {number for number, *_ in in_flight} <= {number for number, *_ in done}
+    return done
+
+
+def nodes_of_labelers(state: Path) -> set[str]:
+    """Names of the nodes on which there is a labeler."""
+    return {
+        name
+        for name, node in processes(state).items()
+        if name.startswith("ray")
+        for one in node.children(recursive=True)
+        if "ray::Labeler" in " ".join(_command(one))
+    }
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def assert_driver_uses_the_cluster(state: Path, command: str) -> None:
     """It has started no Ray of its own: those who would be its children run under the nodes."""
     head = processes(state)["ray-head"]
-    drivers = [one for one in head.children(recursive=True) if command in " ".join(one.cmdline())]
+    drivers = [one for one in head.children(recursive=True) if command in " ".join(_command(one))]
     assert drivers
     names = {child.name() for driver in drivers for child in driver.children(recursive=True)}
     assert not names & {"raylet", "gcs_server"}
