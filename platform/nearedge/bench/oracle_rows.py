@@ -146,10 +146,11 @@ def network_rows(
     """
     shares = [crystal.sp2_by_area(crystal.energies_ev, spectrum) for spectrum in networks]
     diamond = crystal.sp2_by_area(crystal.energies_ev, crystal.diamond)
-    between = sum(diamond < share < 1.0 for share in shares)
+    between = [diamond < share < 1.0 for share in shares]
     rows = [
         Row.shown(f"{name}: π*/σ* area of diamond, over graphite's", diamond),
-        Row.shown(f"{name}: networks between them, of {len(shares)}", between),
+        Row.shown(f"{name}: networks between them, of {len(shares)}", sum(between)),
+        Row.shown(f"{name}: sp² + sp share up to which all are", _all_up_to(unsaturated, between)),
         Row.at_least(
             f"{name}: rank correlation of their π*/σ* area and sp² + sp share",
             _rank(shares, unsaturated),
@@ -157,6 +158,12 @@ def network_rows(
         ),
     ]
     return rows, {"pi_over_sigma": shares, "unsaturated": list(unsaturated), "diamond": diamond}
+
+
+def _all_up_to(places: Sequence[float], hold: Sequence[bool]) -> float | None:
+    """The largest place at and below which everything holds; None where it does not hold at the lowest."""
+    failing = min((place for place, true in zip(places, hold, strict=True) if not true), default=np.inf)
+    return max((place for place in places if place < failing), default=None)
 
 
 def ranking_rows(

@@ -73,9 +73,10 @@ def test_a_graphite_without_any_maximum_fails():
 def test_networks_between_the_crystals_are_counted_and_ordered():
     shares = [0.1, 0.3, 0.5, 0.9]
     rows, data = network_rows("toy", crystal(), [mixture(share) for share in shares], shares)
-    ends, between, order = rows
+    ends, between, up_to, order = rows
     assert ends.measured < 0.05
     assert between.measured == 4
+    assert up_to.measured == 0.9
     assert order.measured == pytest.approx(1.0)
     assert data["pi_over_sigma"] == sorted(data["pi_over_sigma"])
     toy = crystal()
@@ -87,6 +88,13 @@ def test_networks_between_the_crystals_are_counted_and_ordered():
     assert not rows[-1].passed
     rows, _ = network_rows("toy", crystal(), [peaks((2, 1.0)), *map(mixture, shares)], [0.0, *shares])
     assert rows[1].measured == 4
+    assert rows[2].measured is None
+
+
+def test_networks_are_all_between_only_up_to_the_first_that_is_not():
+    networks = [mixture(0.2), mixture(0.5), peaks((2, 1.0)), mixture(0.9)]
+    rows, _ = network_rows("toy", crystal(), networks, [0.2, 0.5, 0.7, 0.9])
+    assert (rows[1].measured, rows[2].measured) == (3, 0.5)
 
 
 def test_ranking_is_one_for_the_same_and_not_for_noise():
