@@ -380,7 +380,6 @@ def test_two_labelers_on_one_task_compute_it_once(database, labelers):
 
 
 def test_a_labeler_killed_at_work_leaves_a_lease_that_ends_with_it(database, labelers):
-    """The task is not lost: somebody else does it at once."""
     slow = seed_task(database, settings={"melt_quench": {"melt_steps": 200_000}})
     labelers.submit(Work("work", (slow.id,), tag=slow.id))
     ledger = Ledger(database)
