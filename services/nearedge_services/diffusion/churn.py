@@ -42,14 +42,22 @@ class CalibrationSettings(BaseModel):
 
     densities: int = Field(default=7, ge=1)
     """Densities, evenly over those of the networks."""
-    amplitudes: tuple[float, ...] = Field(default=(0.35, 0.55, 0.8, 1.0), min_length=2)
+    amplitudes: tuple[float, ...] = Field(default=(0.35, 0.6, 0.8, 1.0, 1.2, 1.35), min_length=2)
     """Amplitudes to try; none below the least or above the largest comes out."""
     structures: int = Field(default=6, ge=1)
     """Structures at each density and amplitude."""
     neighbours: int = Field(default=8, ge=1)
     """Networks, those of the nearest densities, whose energies the structures' are compared with."""
     strain_ev: float = Field(default=0.12, gt=0)
-    """Wanted median energy of sampled structures above the networks', eV/atom."""
+    """Wanted median energy of sampled structures above the networks', eV/atom, in the denser half of the range."""
+    thin_strain_ev: float = Field(default=0.35, gt=0)
+    """The same at the thinnest, from where it goes linearly to the middle: thin networks of a fast quench have many
+    two-fold atoms, which a colder walk orders away."""
+
+    def wanted_ev(self) -> Array:
+        """Wanted strain, eV/atom, (densities,)."""
+        place = np.linspace(0.0, 1.0, self.densities)
+        return np.interp(place, (0.0, 0.5), (self.thin_strain_ev, self.strain_ev))
 
 
 def calibrated(
@@ -70,7 +78,7 @@ def calibrated(
     squares = np.square(settings.amplitudes)
     points = np.linspace(density.min(), density.max(), settings.densities)
     chosen = []
-    for point in points:
+    for point, wanted_ev in zip(points, settings.wanted_ev(), strict=True):
         near = np.argsort(np.abs(density - point))[: settings.neighbours]
         cells = [_resized(networks[int(k)], point) for k in np.resize(near, settings.structures)]
         strains = [
@@ -78,7 +86,7 @@ def calibrated(
             for amplitude in settings.amplitudes
         ]
         slope, start = np.polyfit(squares, strains, 1)
-        wanted = (settings.strain_ev - start) / slope if slope > 0 else np.inf
+        wanted = (wanted_ev - start) / slope if slope > 0 else np.inf
         chosen.append(float(np.sqrt(np.clip(wanted, squares.min(), squares.max()))))
     return ChurnNoise(tuple(points.tolist()), tuple(round(value, 3) for value in chosen))
 

@@ -125,6 +125,8 @@ class _Walk:
         self.anchors = self.batch.positions[self.fixed]
         self.cell_steps = self.free_cells() if settings.cell_step else None
         self.amplitudes = self.churn_amplitudes()
+        given = settings.rest
+        self.rests = self.amplitudes.clamp(max=1.0) if given is None else given
 
     def free_cells(self) -> CellSteps:
         """Cells that may change. Raises UserError with fixed atoms: their places are in the cell as it is."""
@@ -161,7 +163,7 @@ class _Walk:
             if raised and self.settings.churn_noise != 0:
                 positions = positions + raised * self.amplitudes * self.noise()
             denoised, strain = self.denoised(positions, churned, guidance)
-            rest = self.settings.rest * float(following) / churned * (positions - denoised)
+            rest = self.rests * float(following) / churned * (positions - denoised)
             positions = self.deformed(denoised, strain) + rest
             self.check(positions, float(sigma))
         return self.structures(positions)

@@ -81,9 +81,9 @@ class SamplerSettings(BaseModel):
 
     Stochastic Euler steps after Karras et al., "Elucidating the design space of diffusion-based generative
     models", NeurIPS 2022, algorithm 2 without its second-order correction, but for two things. ``churn_noise`` is
-    their S_noise: with 1 the errors of the network leave dense structures strained, with about a third each step
-    takes more noise off than it added, which orders thin ones too much. And of the noise that a step should leave it
-    keeps only the share ``rest``; new noise comes with the next churn. Both at 1 sample the model's distribution.
+    their S_noise, and of the noise that a step should leave it keeps only the share ``rest``; new noise comes with
+    the next churn. Both at 1 sample the model's distribution. With less each step takes more noise off than it
+    added: the walk is colder, which spares dense structures the strain of the network's errors, but orders thin ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,11 +101,12 @@ class SamplerSettings(BaseModel):
         description="amplitude of the added noise: 1 as the noise levels say, less samples colder than the model; "
         "without: what the prior bears at each density (0.35 if that was never found out)",
     )
-    rest: float = Field(
-        default=0.0,
+    rest: float | None = Field(
+        default=None,
         ge=0,
         le=1,
-        description="share of the remaining noise that a step keeps: 0 lets atoms settle in fewer steps",
+        description="share of the remaining noise that a step keeps: with less, atoms settle in fewer steps; "
+        "without: the amplitude of the added noise, at most 1",
     )
     churn_min: float = Field(default=0.04, ge=0, description="churn only above this noise level, Å")
     churn_max: float = Field(default=0.6, gt=0, description="churn only below this noise level, Å")

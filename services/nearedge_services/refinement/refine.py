@@ -14,6 +14,7 @@ from nearedge_services.refinement.results import Moment, Refined, RefinementStat
 from nearedge_services.refinement.settings import Anneal, RefinementSettings
 from nearedge_services.structures.fixed import fixed_atoms
 from nearedge_services.structures.langevin import Evaluate, langevin
+from nearedge_services.structures.material import packing_fraction
 from nearedge_services.structures.portions import portions
 
 if TYPE_CHECKING:
@@ -205,7 +206,8 @@ class _Refinement:
         generators = [np.random.default_rng(one.seed) for one in whole]
         structures = [one.atoms for one in whole]
         evaluate = self.total if self.bias is None else _Impulses(self.evaluate, self.bias, anneal.bias_every)
-        exploded = langevin(structures, evaluate, anneal.temperatures_k(), generators, anneal.thermostat)
+        temperatures_k = anneal.temperatures_k(np.array([packing_fraction(atoms) for atoms in structures]))
+        exploded = langevin(structures, evaluate, temperatures_k, generators, anneal.thermostat)
         for k, reason in exploded.items():
             whole[k].fail(RefinementStatus.EXPLODED, f"while annealing: {reason}")
 

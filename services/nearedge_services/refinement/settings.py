@@ -2,7 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nearedge_services.structures.langevin import Thermostat
 
@@ -24,9 +24,27 @@ class Anneal(BaseModel):
     """Steps between evaluations of the bias, whose forces then count so many times (impulses: Tuckerman, Berne and
     Martyna, J. Chem. Phys. 97, 1990 (1992)). It is softer than bonds, and dearer than the potential."""
 
-    def temperatures_k(self) -> npt.NDArray[np.float64]:
-        """Temperature of every step, (steps,) K."""
-        return np.geomspace(self.start_k, self.end_k, self.steps)
+    thin_share: float = Field(default=0.25, gt=0)
+    """Share of both temperatures in thin structures, whose atoms have fewer bonds to break: at 2,000 K carbon of
+    1.6 g/cm³ loses the two-fold atoms that a fast quench leaves, which at 1,000 K stay."""
+    thin_packing: float = Field(default=0.184, gt=0)
+    """Packing fraction of covalent spheres (see `packing_fraction`) up to which it applies: 2.0 g/cm³ in carbon."""
+    dense_packing: float = Field(default=0.253, gt=0)
+    """That from which temperatures are as given: 2.75 g/cm³ in carbon. Between the two the share is linear."""
+
+    @model_validator(mode="after")
+    def _thin_before_dense(self) -> "Anneal":
+        if self.thin_packing >= self.dense_packing:
+            raise ValueError(
+                f"thin_packing {self.thin_packing:g} must be below dense_packing {self.dense_packing:g}"
+            )
+        return self
+
+    def temperatures_k(self, packing: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Temperature of every step, (steps, B) K, for structures of these packing fractions (B,)."""
+        ramp = (packing - self.thin_packing) / (self.dense_packing - self.thin_packing)
+        share = self.thin_share + (1 - self.thin_share) * np.clip(ramp, 0.0, 1.0)
+        return np.geomspace(self.start_k, self.end_k, self.steps)[:, None] * share
 
     def scaled(self, factor: float) -> "Anneal":
         """The same for a material that melts at ``factor`` times carbon's temperature."""

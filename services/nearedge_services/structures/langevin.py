@@ -37,7 +37,9 @@ def langevin(
     thermostat: Thermostat,
     on_step: Callable[[int, dict[int, Atoms]], None] | None = None,
 ) -> dict[int, str]:
-    """Move the structures in place, one step for each of the temperatures (S,) in K; who exploded, and how.
+    """Move the structures in place, one step for each of the temperatures in K; who exploded, and how.
+
+    ``temperatures_k``: (S,) for all of them, or (S, B) with a column for each of the B structures.
 
     BAOAB splitting (B. Leimkuhler, C. Matthews, J. Chem. Phys. 138, 174102 (2013)). Velocities start from the
     first temperature; every structure draws from its own generator, so that it does not depend on the others.
@@ -45,17 +47,18 @@ def langevin(
     and the others go on. Fixed atoms (see `fixed_atoms`) stay where they are. ``on_step(step, moving)`` is
     called after every step with those that still move.
     """
-    bath = _Bath(thermostat, temperatures_k)
+    steps, count = len(temperatures_k), len(structures)
+    table = np.broadcast_to(temperatures_k.reshape(steps, -1), (steps, count))
     moving = {
-        k: _Particle(atoms, rng, bath)
+        k: _Particle(atoms, rng, _Bath(thermostat, table[:, k]))
         for k, (atoms, rng) in enumerate(zip(structures, generators, strict=True))
     }
     exploded: dict[int, str] = {}
     _set_forces(moving, evaluate)
-    for number, speed in enumerate(bath.thermal):
+    for number in range(steps):
         for particle in moving.values():
             particle.kick()
-            particle.drift(speed)
+            particle.drift(number)
         _remove(moving, exploded, {k: p.broken() for k, p in moving.items()}, number)
         _set_forces(moving, evaluate)
         for particle in moving.values():
@@ -70,7 +73,7 @@ def langevin(
 
 
 class _Bath:
-    """What all structures have in common; lengths in Å, energies in eV, times in ASE's unit."""
+    """What a structure is coupled to; lengths in Å, energies in eV, times in ASE's unit."""
 
     def __init__(self, thermostat: Thermostat, temperatures_k: Array) -> None:
         self.step = thermostat.timestep_fs * units.fs
@@ -97,8 +100,9 @@ class _Particle:
         """Half a step of the forces."""
         self.velocities += 0.5 * self.bath.step * self.forces / self.masses
 
-    def drift(self, thermal: float) -> None:
-        """Half a step of motion, the bath, and the other half."""
+    def drift(self, number: int) -> None:
+        """Half a step of motion, the bath as it is at this step, and the other half."""
+        thermal = self.bath.thermal[number]
         middle = 0.5 * self.bath.step * self.velocities
         draws = self.generator.normal(size=self.velocities.shape)
         self.velocities = self.bath.keep * self.velocities + thermal * self.noise * draws

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 
 from nearedge_services.structures.composition import Composition
@@ -32,3 +33,11 @@ class Scales:
         length = float(np.mean(covalent_radii[composition.numbers] / _CARBON_RADIUS_A))
         melt_k = melt_temperature_k(composition, MeltQuenchSettings())
         return cls(length, melt_k / _CARBON_MELT_K)
+
+
+def packing_fraction(atoms: Atoms) -> float:
+    """Volume of the atoms' covalent spheres (Cordero et al.) over that of the cell: 0.147 in carbon of 1.6 g/cm³,
+    0.32 in diamond, 0.29 in crystalline silicon.
+    """
+    spheres = 4 / 3 * np.pi * covalent_radii[atoms.numbers] ** 3
+    return float(spheres.sum() / atoms.get_volume())

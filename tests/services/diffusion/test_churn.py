@@ -34,7 +34,9 @@ def test_a_table_that_is_none_is_refused(densities):
 
 def test_calibration_finds_the_amplitude_at_which_the_strain_is_as_wanted():
     """Strain here is known to be 2 (density / (1 Å⁻³)) × amplitude² in eV/atom, above networks at −1."""
-    settings = CalibrationSettings(densities=3, structures=2, neighbours=2, strain_ev=0.1)
+    settings = CalibrationSettings(
+        densities=3, structures=2, neighbours=2, strain_ev=0.1, thin_strain_ev=0.02
+    )
     tried = []
 
     def draw(cells, amplitude):

@@ -35,12 +35,13 @@ def prior():
 def spread_after_the_walk(settings, width):
     """Standard deviation of one coordinate that the walk gives for a Gaussian of that width, exactly."""
     variance = settings.start_jitter_a**2
+    rest = min(settings.churn_noise, 1.0) if settings.rest is None else settings.rest
     for sigma, following in pairwise(sampling_sigmas(settings)):
         active = settings.churn_min < sigma < settings.churn_max
         raised = sigma * (1 + settings.churn * active)
         variance += settings.churn_noise**2 * (raised**2 - sigma**2)
         shrink = width**2 / (width**2 + raised**2)
-        variance *= (shrink + settings.rest * following / raised * (1 - shrink)) ** 2
+        variance *= (shrink + rest * following / raised * (1 - shrink)) ** 2
     return variance**0.5
 
 
@@ -56,7 +57,9 @@ def test_fine_steps_sample_an_exact_gaussian(width, start):
     assert abs(deviations.mean()) < 0.1 * width
 
 
-@pytest.mark.parametrize(("churn_noise", "rest"), [(0.5, 1.0), (1.0, 1.0), (1.0, 0.5), (1.0, 0.0)])
+@pytest.mark.parametrize(
+    ("churn_noise", "rest"), [(0.5, 1.0), (1.0, 1.0), (1.0, 0.5), (1.0, 0.0), (0.5, None), (1.1, None)]
+)
 @pytest.mark.parametrize("width", [0.1, 0.3])
 def test_the_walk_is_the_one_documented(width, churn_noise, rest):
     settings = SETTINGS.model_copy(update={"churn_noise": churn_noise, "rest": rest})

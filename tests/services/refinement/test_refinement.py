@@ -214,6 +214,14 @@ def test_settings_and_seeds_are_checked():
         refine_with([crystal(), crystal()], morse, SHORT, seeds=[0])
     with pytest.raises(ValueError, match="extra"):
         RefinementSettings(stepps=3)
-    temperatures = Anneal(steps=5, start_k=1000.0, end_k=100.0).temperatures_k()
-    assert temperatures[[0, -1]].tolist() == pytest.approx([1000.0, 100.0])
+    with pytest.raises(ValueError, match="below dense_packing"):
+        Anneal(thin_packing=0.3)
     assert refine_with([], morse, SHORT, seeds=[]) == []
+
+
+def test_thin_structures_are_annealed_more_gently():
+    anneal = Anneal(steps=5, start_k=1000.0, end_k=100.0, thin_share=0.4, thin_packing=0.1, dense_packing=0.2)
+    temperatures = anneal.temperatures_k(np.array([0.05, 0.1, 0.15, 0.2, 0.3]))
+    assert temperatures.shape == (5, 5)
+    assert temperatures[0].tolist() == pytest.approx([400.0, 400.0, 700.0, 1000.0, 1000.0])
+    assert temperatures[-1].tolist() == pytest.approx([40.0, 40.0, 70.0, 100.0, 100.0])

@@ -58,6 +58,16 @@ def test_a_structure_does_not_depend_on_its_company():
     np.testing.assert_allclose(together.positions, alone.positions, atol=1e-12)
 
 
+def test_each_structure_has_a_bath_of_its_own():
+    """A column of temperatures acts on its structure as it would if it were alone."""
+    cold, hot, alone = springs(5), springs(5), springs(5)
+    table = np.linspace([300.0, 1000.0], [100.0, 300.0], 20)
+    langevin([cold, hot], harmonic, table, [np.random.default_rng(k) for k in (1, 2)], Thermostat())
+    langevin([alone], harmonic, table[:, 1], [np.random.default_rng(2)], Thermostat())
+    np.testing.assert_allclose(hot.positions, alone.positions, atol=1e-12)
+    assert np.abs(cold.positions).mean() < np.abs(hot.positions).mean()
+
+
 @pytest.mark.parametrize("broken", [np.nan, 1e6])
 def test_one_that_explodes_stops_and_the_others_go_on(broken):
     """Forces that are not finite or absurd belong to one structure only."""
