@@ -39,7 +39,6 @@ _PIPELINE = (
     "prior and potential",
     "calibration",
     "generated",
-    "refined",
     "surrogate",
 )
 
@@ -90,7 +89,6 @@ FULL: dict[str, Any] = {
     "rattle_a": (),
     "batch": 16,
     "generated": 0,
-    "refined": 0,
     "held_out_every": 5,
     "potential": {"cutoff_a": 4.8, "steps": 300},
     "models": {

@@ -48,16 +48,16 @@ class CalibrationSettings(BaseModel):
     """Structures at each density and amplitude."""
     neighbours: int = Field(default=8, ge=1)
     """Networks, those of the nearest densities, whose energies the structures' are compared with."""
-    strain_ev: float = Field(default=0.12, gt=0)
-    """Wanted median energy of sampled structures above the networks', eV/atom, in the denser half of the range."""
-    thin_strain_ev: float = Field(default=0.35, gt=0)
-    """The same at the thinnest, from where it goes linearly to the middle: thin networks of a fast quench have many
-    two-fold atoms, which a colder walk orders away."""
+    strain_ev: float = Field(default=0.1, gt=0)
+    """Wanted median energy of sampled structures above the networks', eV/atom, but for the thinnest."""
+    thin_strain_ev: float = Field(default=0.3, gt=0)
+    """The same at the thinnest, from where it goes linearly to the other at a third of the range: thin networks of
+    a fast quench have many two-fold atoms, which a colder walk orders away."""
 
     def wanted_ev(self) -> Array:
         """Wanted strain, eV/atom, (densities,)."""
         place = np.linspace(0.0, 1.0, self.densities)
-        return np.interp(place, (0.0, 0.5), (self.thin_strain_ev, self.strain_ev))
+        return np.interp(place, (0.0, 1 / 3), (self.thin_strain_ev, self.strain_ev))
 
 
 def calibrated(

@@ -176,57 +176,19 @@ class GeneratedStructures:
     def make(self) -> list[Atoms]:
         """Those structures that the oracle could label."""
         settings = self.settings
+        composition = parse_composition(settings.formula(settings.network_atoms))
         walk = SamplerSettings(steps=self.evaluations)
-        made = _sampled(settings, self.prior, walk, self.densities_g_cm3, self.seeds)
+        cells = empty_cells(composition, self.densities_g_cm3)
+        try:
+            made = dict(enumerate(sample(Prior.load(self.prior), cells, walk, self.seeds)))
+        except SamplingError as error:
+            made = error.completed
         oracle = oracle_of(settings)
         frames: list[Atoms] = []
         for number, atoms in made.items():
             name = f"generated-{self.seeds[number]}"
             frames += labelled([atoms], oracle, name, self.densities_g_cm3[number])
         return frames
-
-
-@dataclass(frozen=True)
-class RefinedStructures:
-    """What the prior makes without guidance, refined by the potential and labelled."""
-
-    path: Path
-    settings: PretrainingSettings
-    prior: Path
-    potential: Path
-    densities_g_cm3: tuple[float, ...]
-    seeds: tuple[int, ...]
-
-    def make(self) -> list[Atoms]:
-        """Those structures that could be refined and that the oracle could label."""
-        settings = self.settings
-        raw = _sampled(settings, self.prior, SamplerSettings(), self.densities_g_cm3, self.seeds)
-        seeds = [self.seeds[number] for number in raw]
-        potential = Potential.load(self.potential)
-        refined = refine(list(raw.values()), potential, settings.refinement, seeds=seeds)
-        oracle = oracle_of(settings)
-        frames: list[Atoms] = []
-        for number, one in zip(raw, refined, strict=True):
-            if not one.failed:
-                name = f"refined-{self.seeds[number]}"
-                frames += labelled([one.atoms], oracle, name, self.densities_g_cm3[number])
-        return frames
-
-
-def _sampled(
-    settings: PretrainingSettings,
-    prior: Path,
-    walk: SamplerSettings,
-    densities_g_cm3: Sequence[float],
-    seeds: Sequence[int],
-) -> dict[int, Atoms]:
-    """One structure at each density, by its position among them; those that fail are left out."""
-    composition = parse_composition(settings.formula(settings.network_atoms))
-    cells = empty_cells(composition, densities_g_cm3)
-    try:
-        return dict(enumerate(sample(Prior.load(prior), cells, walk, seeds)))
-    except SamplingError as error:
-        return error.completed
 
 
 def _polished(

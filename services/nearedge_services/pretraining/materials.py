@@ -20,7 +20,7 @@ def material_values(unit: str) -> dict[str, Any]:
     sampling, generated no better ones. Raises UserError for a unit that is no formula.
     """
     scales, standard = Scales.of(parse_composition(unit)), PretrainingSettings()
-    anneal, refinement = standard.network_anneal, standard.refinement
+    anneal = standard.network_anneal
     first = standard.first.model_dump()
     first["rattle_a"] = _stretched(standard.first.rattle_a, scales)
     return {
@@ -30,12 +30,6 @@ def material_values(unit: str) -> dict[str, Any]:
         "round_quench": quench_values(standard.round_quench, scales),
         "network_quench": quench_values(standard.network_quench, scales),
         "network_anneal": anneal.scaled(scales.temperature).model_dump() if anneal else None,
-        "refinement": {
-            **refinement.model_dump(),
-            "anneal": refinement.anneal.scaled(scales.temperature).model_dump()
-            if refinement.anneal
-            else None,
-        },
         "rattle_a": _stretched(standard.rattle_a, scales),
         "potential": {
             **standard.potential.model_dump(),

@@ -20,7 +20,6 @@ from nearedge_services.pretraining.jobs import (
     HotFrames,
     Job,
     PotentialQuenches,
-    RefinedStructures,
     oracle_of,
 )
 from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
@@ -60,7 +59,6 @@ def pretrain(folder: Path, settings: PretrainingSettings, workers: int, report: 
         _train(("prior",), folder, settings, workers, report)
     _calibrate(folder, settings, report)
     run_jobs("generated", _generated(folder, settings), workers, report)
-    run_jobs("refined", _refined(folder, settings), workers, report)
     _train(("surrogate",), folder, settings, workers, report)
     return write_record(folder, settings)
 
@@ -156,24 +154,6 @@ def _generated(folder: Path, settings: PretrainingSettings) -> list[Job]:
     ]
 
 
-def _refined(folder: Path, settings: PretrainingSettings) -> list[Job]:
-    """Jobs of ``settings.batch`` structures each."""
-    densities = settings.densities(settings.refined, 0.25)
-    seeds = [settings.seed + 400_000 + k for k in range(settings.refined)]
-    models = folder / "models"
-    return [
-        RefinedStructures(
-            folder / "frames" / f"refined-{first:03d}.extxyz",
-            settings,
-            models / "prior",
-            models / "potential",
-            tuple(densities[first : first + settings.batch]),
-            tuple(seeds[first : first + settings.batch]),
-        )
-        for first in range(0, settings.refined, settings.batch)
-    ]
-
-
 def _quenches(
     frames: Path,
     settings: PretrainingSettings,
@@ -261,18 +241,16 @@ def _calibrate(folder: Path, settings: PretrainingSettings, report: Report) -> N
 def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
     """What was made of what, and how good it is: ``pretraining.json``.
 
-    Beside the models: the networks that the prior learnt from, to tell whether it repeats them, and a library for
-    inference, of the refined structures and the labelled networks. Beside the record: these networks with their
-    labels.
+    Beside the models: the networks that the prior learnt from, to tell whether it repeats them, and all labelled
+    networks as a library for inference. Beside the record: these networks with their labels.
     """
     models = folder / "models"
     made = networks(model_frames(folder, settings))
     write_structures(folder / NETWORKS_FILE, made)
     train, _ = split([atoms for atoms in made if seen(atoms, settings)], settings)
     write_networks(models / TRAINING_NETWORKS_FILE, train)
-    known = [*made, *read_frames(folder, "refined")]
     write_library(
-        models / LIBRARY_FILE, library_of(known, next(iter(parse_composition(settings.unit).counts)))
+        models / LIBRARY_FILE, library_of(made, next(iter(parse_composition(settings.unit).counts)))
     )
     record = {
         "settings": settings.model_dump(mode="json"),

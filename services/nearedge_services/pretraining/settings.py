@@ -9,7 +9,7 @@ from nearedge_services.diffusion.churn import CalibrationSettings
 from nearedge_services.oracles.seed import SeedSettings
 from nearedge_services.potential.quench import QuenchSettings
 from nearedge_services.potential.settings import PotentialSettings
-from nearedge_services.refinement.settings import Anneal, RefinementSettings
+from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.langevin import Thermostat
 
 GOLDEN = 0.6180339887498949
@@ -93,11 +93,6 @@ class PretrainingSettings(BaseModel):
     """Structures of the prior that are labelled for the surrogate, which is to judge just such."""
     generated_evaluations: tuple[int, ...] = Field(default=(25, 50, 100, 200), min_length=1)
     """Evaluations of the denoiser, in turn: the fewer, the more strained is what comes out."""
-    refined: int = Field(default=64, ge=0)
-    """Structures of the prior that are refined and labelled for the library of inference: of the kind that a search
-    for a structure ends with, which the twice annealed networks are not at densities where more heat orders more."""
-    refinement: RefinementSettings = RefinementSettings()
-    """How they are refined."""
     calibration: CalibrationSettings = CalibrationSettings()
     """How the noise is found that the prior's sampler may add."""
     held_out_every: int = Field(default=8, ge=2)

@@ -24,7 +24,7 @@ class Anneal(BaseModel):
     """Steps between evaluations of the bias, whose forces then count so many times (impulses: Tuckerman, Berne and
     Martyna, J. Chem. Phys. 97, 1990 (1992)). It is softer than bonds, and dearer than the potential."""
 
-    thin_share: float = Field(default=0.25, gt=0)
+    thin_share: float = Field(default=0.3, gt=0)
     """Share of both temperatures in thin structures, whose atoms have fewer bonds to break: at 2,000 K carbon of
     1.6 g/cm³ loses the two-fold atoms that a fast quench leaves, which at 1,000 K stay."""
     thin_packing: float = Field(default=0.184, gt=0)

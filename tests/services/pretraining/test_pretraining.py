@@ -10,7 +10,6 @@ from ase import Atoms
 
 from nearedge_db.errors import UserError
 from nearedge_services.diffusion.prior import Prior
-from nearedge_services.inference.library import read_library
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.pretraining.frames import networks, read_frames
 from nearedge_services.pretraining.jobs import rattled, run_job
@@ -19,7 +18,6 @@ from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.pretraining.trainings import seen, split
 from nearedge_services.structures.composition import density_g_cm3
 from nearedge_services.structures.extxyz import read_structures
-from nearedge_services.weights import LIBRARY_FILE
 from nearedge_services.weights.labels import LabelledBy, labelled_by
 
 TINY = {
@@ -39,8 +37,6 @@ TINY = {
     "calibration": {"densities": 2, "structures": 1, "neighbours": 1, "amplitudes": [0.4, 0.8]},
     "generated": 6,
     "generated_evaluations": [3, 5],
-    "refined": 3,
-    "refinement": {"first_steps": 2, "anneal": {"steps": 2}, "final_steps": 2},
     "held_out_every": 3,
     "potential": {"members": 1, "steps": 10, "bootstrap": False},
     "models": {
@@ -142,10 +138,6 @@ def test_pipeline_from_nothing_to_models(tmp_path):
     assert 0 < len(generated) <= 6
     assert len({atoms.info["group"] for atoms in generated}) == len(generated)
     assert all(np.isfinite(atoms.info["REF_energy"]) for atoms in generated)
-    refined = read_frames(tmp_path, "refined")
-    library = read_library(tmp_path / "models" / LIBRARY_FILE)
-    assert 0 < len(refined) <= 3
-    assert set(library.groups) == {atoms.info["group"] for atoms in (*found, *refined)}
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "frames").iterdir()}
     weights = (tmp_path / "models" / "prior" / "weights.safetensors").read_bytes()
     assert pretrain(tmp_path, settings, 1, lambda *_: None)["metrics"] == record["metrics"]
