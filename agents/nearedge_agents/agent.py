@@ -1,7 +1,10 @@
 """What every Ray actor of a campaign shares: one entry point that measures the work it does."""
 
 import logging
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,25 @@ class Outcome:
     cpu_seconds: float
 
 
+@contextmanager
+def _in_a_folder_that_lasts() -> Iterator[None]:
+    """Be in the root folder meanwhile, then in the working directory again, by its name.
+
+    MKL ends the process that first uses it where the working directory has been removed. That happens to jobs where
+    several nodes of Ray run on one machine: they share the folder of the job, and each of them unpacks it anew.
+    """
+    try:
+        place = str(Path.cwd())
+    except FileNotFoundError:
+        place = os.environ.get("PWD", os.sep)  # Ray's workers come here by `cd`, which sets it
+    os.chdir(os.sep)
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            os.chdir(place)
+
+
 class Agent:
     """Base of the actors: ``perform("method", …)`` calls a method and measures it.
 
@@ -32,9 +54,10 @@ class Agent:
     """
 
     def __init__(self) -> None:
-        import torch
+        with _in_a_folder_that_lasts():
+            import torch
 
-        torch.set_num_threads(1)
+            torch.set_num_threads(1)
         sweep_all()
 
     def begin(self, campaign: str, pool: str, logs: Path | None) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from nearedge.cli import db
 from nearedge.cli.sql import sql
+from nearedge.rundir import RunDir
 from nearedge_db import store
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.errors import UserError
@@ -86,6 +87,21 @@ def test_no_database_names_those_nearby(run_dir, tmp_path_factory):
     (parent / "runs" / "demo").symlink_to(run_dir)
     error = invoke("sql", "SELECT 1", "--dir", parent).exception
     assert "runs/demo" in str(error)
+
+
+@pytest.mark.parametrize(
+    "command", [("sql", "SELECT formula FROM structures"), ("db", "current"), ("db", "upgrade")]
+)
+def test_a_campaign_with_another_database(run_dir, tmp_path_factory, monkeypatch, command):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    RunDir(elsewhere).write("film", database=url_of_run(run_dir))
+    expected = invoke(*command, "--dir", run_dir).stdout
+    assert expected
+    assert invoke(*command, "--dir", elsewhere).stdout == expected
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+    monkeypatch.setenv("NEAREDGE_DATABASE", url_of_run(run_dir))
+    assert invoke(*command).stdout == expected
+    assert isinstance(invoke(*command, "--dir", ".").exception, UserError)
 
 
 def test_current_and_upgrade(run_dir):

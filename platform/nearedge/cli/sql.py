@@ -5,12 +5,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from nearedge_db.errors import UserError
+from nearedge.cli.location import Directory, Url, database_url
 
 Writer = Callable[[Sequence[str], Iterable[tuple[Any, ...]]], None]
 
@@ -27,10 +26,8 @@ class Format(StrEnum):
 
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT statement.")],
-    directory: Annotated[Path, typer.Option("--dir", help="Run directory, which has nearedge.db.")] = Path(),
-    url: Annotated[
-        str | None, typer.Option("--url", help="Database URL instead, e.g. postgresql://user@host/name.")
-    ] = None,
+    directory: Directory = None,
+    url: Url = None,
     output: Annotated[Format, typer.Option("--format", help="How rows are printed.")] = Format.TABLE,
     limit: Annotated[int | None, typer.Option(min=0, help="Print at most so many rows.")] = None,
 ) -> None:
@@ -40,22 +37,8 @@ def sql(
     """
     from nearedge_db.query import read_only_query
 
-    columns, rows = read_only_query(url or _url(directory), query, limit)
+    columns, rows = read_only_query(database_url(directory, url), query, limit)
     _WRITERS[output](columns, rows)
-
-
-def _url(directory: Path) -> str:
-    """URL of the database of a run directory; raises UserError, naming those nearby, when it has none."""
-    from nearedge_db.database import DATABASE_FILE, url_of_run
-
-    if (directory / DATABASE_FILE).is_file():
-        return url_of_run(directory)
-    nearby = sorted(str(path.parent) for path in directory.glob(f"runs/*/{DATABASE_FILE}"))
-    raise UserError(
-        f"no {DATABASE_FILE} in the run directory",
-        got=directory,
-        fix=f"give --dir {nearby[0]}" if nearby else "give the run directory of a campaign with --dir",
-    )
 
 
 def plain(value: Any) -> Any:
