@@ -22,6 +22,8 @@ PACKAGES = ("platform", "agents", "services", "db")
 FROM_CHECKOUT = json.dumps({"env_vars": {"PYTHONPATH": ":".join(PACKAGES)}})
 POOLS = {"trainer": {"size": 1}, "labeler": {"size": 2, "cpus": 0.6}}
 """Two labelers that no node of one CPU has room for together."""
+STOP = {"labels": 12, "baseline_labels": 1}
+"""So many that a campaign is not finished before it is told to stop: `ray job stop` takes seconds to be there."""
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 
 
@@ -115,7 +117,7 @@ def checkout(folder: Path) -> Path:
     """A small checkout: the packages and a campaign."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    write_campaign(folder / "examples", pools=POOLS)
+    write_campaign(folder / "examples", pools=POOLS, stop=STOP)
     return folder
 
 
@@ -207,7 +209,10 @@ def test_a_campaign_begun_from_a_checkout_is_stopped_and_goes_on_from_a_wheel(
 
     site = wheel(tmp_path)
     write_campaign(
-        tmp_path / "campaign", acquisition={**SETTINGS["acquisition"], "max_waiting": 5}, pools=POOLS
+        tmp_path / "campaign",
+        acquisition={**SETTINGS["acquisition"], "max_waiting": 5},
+        pools=POOLS,
+        stop=STOP,
     )
     from_wheel = json.dumps({"env_vars": {"PYTHONPATH": str(site)}})
     result = ray_job(
