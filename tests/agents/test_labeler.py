@@ -259,9 +259,10 @@ def test_programs_that_take_far_longer_than_labels_so_far_are_ended(database, mo
         assert 0 < limit < 3600
 
 
+@pytest.mark.parametrize("mended", [True, False])
 @pytest.mark.parametrize("spoilt", ["energy_ev", "forces_ev_per_a", "xanes"])
-def test_what_an_oracle_returns_is_not_believed(database, spoilt):
-    """Whatever the oracle itself looks at: garbage never becomes a label."""
+def test_what_an_oracle_returns_is_not_believed(database, spoilt, mended):
+    """Whatever the oracle itself looks at: garbage never becomes a label, and is no reason to go without one."""
     task = label_task(database, diamond())
     labeler = Labeler(database.url, "xtb", {})
     real = labeler.oracle.label(diamond())
@@ -270,11 +271,14 @@ def test_what_an_oracle_returns_is_not_believed(database, spoilt):
         def label(self, atoms):
             return replace(real, **{spoilt: getattr(real, spoilt) * np.nan})
 
-    labeler.oracle = Garbling(labeler.oracle.settings)
+    whole, labeler.oracle = labeler.oracle, Garbling(labeler.oracle.settings)
     report = labeler.work(task.id)
-    assert report.state is TaskState.QUARANTINED
+    assert report.state is TaskState.RETRY
     assert "not finite" in report.error
     assert labels(database) == 0
+    labeler.oracle = whole if mended else labeler.oracle
+    assert labeler.work(task.id).state is (TaskState.DONE if mended else TaskState.QUARANTINED)
+    assert labels(database) == mended
 
 
 def test_a_label_of_the_wrong_shape_is_tried_again(database):

@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from pydantic import BaseModel
 
-from nearedge_services.oracles.errors import BadGeometry, OracleCrash
+from nearedge_services.oracles.errors import BadGeometry, NotFinite, OracleCrash
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.structures.neighbours import find_pairs
 
@@ -154,12 +154,12 @@ def check_geometry(atoms: Atoms) -> None:
 
 
 def check_label(label: Label) -> Label:
-    """The same label; raises BadGeometry when a value is not finite or a force absurd."""
+    """The same label; raises NotFinite when a value is not finite, BadGeometry when a force is absurd."""
     if not np.isfinite(label.energy_ev):
-        raise BadGeometry("the energy is not finite")
+        raise NotFinite("the energy is not finite")
     for name, values in (("forces", label.forces_ev_per_a), ("spectra", label.xanes)):
         if not np.isfinite(values).all():
-            raise BadGeometry(f"the {name} are not finite")
+            raise NotFinite(f"the {name} are not finite")
     largest = float(np.linalg.norm(label.forces_ev_per_a, axis=1).max())
     if largest > MAX_FORCE_EV_PER_A:
         raise BadGeometry(f"a force of {largest:.0f} eV/Å is above {MAX_FORCE_EV_PER_A:.0f} eV/Å")

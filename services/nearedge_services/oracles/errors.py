@@ -49,7 +49,7 @@ class NotConverged(OracleError):  # noqa: N818 - named after the outcome, as the
 
 
 class BadGeometry(OracleError):  # noqa: N818
-    """The structure itself is at fault (overlapping atoms, non-finite or absurd results): never retried."""
+    """The structure itself is at fault (overlapping atoms, absurd forces): never retried."""
 
     kind: ClassVar[FailureKind] = FailureKind.BAD_GEOMETRY
     retryable: ClassVar[bool] = False
@@ -59,6 +59,13 @@ class OracleCrash(OracleError):  # noqa: N818
     """The program died or failed for a reason that has nothing to do with the structure as far as is
     known.
     """
+
+    kind: ClassVar[FailureKind] = FailureKind.CRASH
+    retryable: ClassVar[bool] = True
+
+
+class NotFinite(OracleError):  # noqa: N818
+    """A result is not a number: a program's accident, as far as is known, and gone the next time."""
 
     kind: ClassVar[FailureKind] = FailureKind.CRASH
     retryable: ClassVar[bool] = True

@@ -17,7 +17,7 @@ from ase.optimize import BFGS
 from pydantic import BaseModel, ConfigDict, Field
 
 from nearedge_services.oracles.base import KeepsLabel, Label, Oracle
-from nearedge_services.oracles.errors import BadGeometry, NotConverged
+from nearedge_services.oracles.errors import BadGeometry, NotConverged, NotFinite
 from nearedge_services.structures.composition import Composition
 from nearedge_services.structures.melt_quench import MeltQuenchError, MeltQuenchSettings, melt_quench
 
@@ -176,6 +176,6 @@ def _rattled(oracle: Oracle, final: Atoms, sizes_a: tuple[float, ...], seed: int
         atoms.positions += rng.normal(0.0, size, atoms.positions.shape)
         try:
             frames.append(oracle.label(atoms).attach(atoms))
-        except (BadGeometry, NotConverged):
+        except (BadGeometry, NotConverged, NotFinite):
             continue
     return frames

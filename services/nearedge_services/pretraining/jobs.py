@@ -16,7 +16,7 @@ from nearedge_services.diffusion.prior import Prior
 from nearedge_services.diffusion.sampler import SamplingError, empty_cells, sample
 from nearedge_services.diffusion.settings import SamplerSettings
 from nearedge_services.oracles.base import Oracle
-from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleError
+from nearedge_services.oracles.errors import BadGeometry, NotConverged, NotFinite, OracleError
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.seed import make_seed, relax_with_oracle
 from nearedge_services.potential.potential import Potential
@@ -225,7 +225,7 @@ def labelled(frames: Sequence[Atoms], oracle: Oracle, group: str, density_g_cm3:
     for atoms in frames:
         try:
             one = oracle.label(atoms).attach(atoms)
-        except (BadGeometry, NotConverged):
+        except (BadGeometry, NotConverged, NotFinite):
             continue
         kept.append(_named(one, group, density_g_cm3))
     return kept

@@ -10,6 +10,7 @@ from nearedge_services.oracles.base import Label, check_geometry, check_label, c
 from nearedge_services.oracles.errors import (
     BadGeometry,
     NotConverged,
+    NotFinite,
     OracleCancelled,
     OracleCrash,
     OracleError,
@@ -33,7 +34,7 @@ def label(**changes) -> Label:
 
 def test_only_some_failures_are_worth_another_try():
     retryable = {kind for kind in OracleError.__subclasses__() if kind.retryable}
-    assert retryable == {NotConverged, OracleCrash, OracleTimeout, OutOfMemory, OracleCancelled}
+    assert retryable == {NotConverged, NotFinite, OracleCrash, OracleTimeout, OutOfMemory, OracleCancelled}
 
 
 @pytest.mark.parametrize("kind", OracleError.__subclasses__())
@@ -44,17 +45,17 @@ def test_errors_cross_process_borders_as_one_line(kind):
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "error"),
     [
-        {"energy_ev": np.nan},
-        {"forces_ev_per_a": np.full((2, 3), np.inf)},
-        {"forces_ev_per_a": np.full((2, 3), 150.0)},
-        {"xanes": np.full((2, 5), np.nan)},
+        ({"energy_ev": np.nan}, NotFinite),
+        ({"forces_ev_per_a": np.full((2, 3), np.inf)}, NotFinite),
+        ({"xanes": np.full((2, 5), np.nan)}, NotFinite),
+        ({"forces_ev_per_a": np.full((2, 3), 150.0)}, BadGeometry),
     ],
 )
-def test_absurd_results_are_bad_geometry(changes):
+def test_absurd_results_are_no_labels(changes, error):
     assert check_label(label()) is not None
-    with pytest.raises(BadGeometry):
+    with pytest.raises(error):
         check_label(label(**changes))
 
 

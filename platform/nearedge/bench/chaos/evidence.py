@@ -6,6 +6,7 @@ from functools import cached_property
 
 from nearedge.bench.chaos.account import Again, Attempt, Entry, Kill, again, attempts, lost, twice
 from nearedge.bench.chaos.journal import Line
+from nearedge.bench.chaos.plan import FAULTS
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,16 @@ class Evidence:
     def twice(self) -> list[str]:
         """Structures that were computed twice without need."""
         return twice(self.tried, self.ledger)
+
+    @property
+    def given_up_for_a_fault(self) -> list[str]:
+        """Structures without a label for no other reason than a fault of the oracle, which it has once."""
+        return [
+            key
+            for key, entry in self.ledger.items()
+            if entry.state == "QUARANTINED"
+            and any(one.note in FAULTS for one in self.tried.get(key, [])[-1:])
+        ]
 
     @property
     def given_up(self) -> list[Entry]:

@@ -43,6 +43,7 @@ def _nothing_lost(disturbed: Outcome, evidence: Evidence, size: Size) -> list[Ro
         Row.at_most("labels lost", len(evidence.lost), 0),
         Row.at_most("labels computed twice by the ledger", len(evidence.twice), 0),
         Row.shown("labels given up, with the reason kept", len(evidence.given_up)),
+        Row.at_most("labels given up for a fault", len(evidence.given_up_for_a_fault), 0),
         Row.at_most("tasks left unfinished", evidence.open_tasks, 0),
     ]
 

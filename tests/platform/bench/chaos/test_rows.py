@@ -61,6 +61,17 @@ def test_all_is_well():
             "labels lost",
         ),
         ({"lines": [*FAULT_LINES, Line("begun", "hang", 50, "", 9)]}, "labels computed twice by the ledger"),
+        (
+            {
+                "lines": [
+                    *FAULT_LINES,
+                    Line("begun", "x", 1, "", 1),
+                    Line("fault", "x", 1, "", 2, FAULTS[2]),
+                ],
+                "ledger": {**WELL.ledger, "x": Entry("QUARANTINED", 5.0, 0, 1, "NotFinite")},
+            },
+            "labels given up for a fault",
+        ),
         ({"open_tasks": 1}, "tasks left unfinished"),
         ({"actors": ["ray::Labeler"]}, "actors that outlive the campaign"),
         ({"orphans": ["sleep"]}, "orphan processes"),
