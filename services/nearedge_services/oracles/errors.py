@@ -64,11 +64,8 @@ class OracleCrash(OracleError):  # noqa: N818
     retryable: ClassVar[bool] = True
 
 
-class NotFinite(OracleError):  # noqa: N818
+class NotFinite(OracleCrash):
     """A result is not a number: a program's accident, as far as is known, and gone the next time."""
-
-    kind: ClassVar[FailureKind] = FailureKind.CRASH
-    retryable: ClassVar[bool] = True
 
 
 class OracleTimeout(OracleError):  # noqa: N818

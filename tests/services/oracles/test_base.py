@@ -34,7 +34,7 @@ def label(**changes) -> Label:
 
 def test_only_some_failures_are_worth_another_try():
     retryable = {kind for kind in OracleError.__subclasses__() if kind.retryable}
-    assert retryable == {NotConverged, NotFinite, OracleCrash, OracleTimeout, OutOfMemory, OracleCancelled}
+    assert retryable == {NotConverged, OracleCrash, OracleTimeout, OutOfMemory, OracleCancelled}
 
 
 @pytest.mark.parametrize("kind", OracleError.__subclasses__())
