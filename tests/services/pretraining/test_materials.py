@@ -80,7 +80,9 @@ def test_lengths_and_temperatures_of_silicon():
     assert settings.network_anneal.start_k == pytest.approx(0.5 * standard.network_anneal.start_k)
     assert settings.network_quench.quench_steps == standard.network_quench.quench_steps
     dense = np.array([0.3])
-    np.testing.assert_allclose(Anneal().scaled(0.5).temperatures_k(dense), 0.5 * Anneal().temperatures_k(dense))
+    np.testing.assert_allclose(
+        Anneal().scaled(0.5).temperatures_k(dense), 0.5 * Anneal().temperatures_k(dense)
+    )
 
 
 class HalfAnOracle:
