@@ -28,7 +28,7 @@ class Outcome:
 
 @contextmanager
 def _in_a_folder_that_lasts() -> Iterator[None]:
-    """Be in the root folder meanwhile, then in the working directory again, by its name.
+    """Be in the root folder meanwhile, then in the working directory again, by its name, unless that is gone.
 
     MKL ends the process that first uses it where the working directory has been removed. That happens to jobs where
     several nodes of Ray run on one machine: they share the folder of the job, and each of them unpacks it anew.

@@ -4,7 +4,7 @@ import pytest
 
 from nearedge.cli.pretrain import read_settings
 from nearedge_db.errors import UserError
-from nearedge_services.pretraining.settings import MODELS
+from nearedge_services.pretraining.settings import MODELS, PretrainingSettings
 
 
 def test_one_key_of_a_model_leaves_the_others_as_they_were():
@@ -12,6 +12,11 @@ def test_one_key_of_a_model_leaves_the_others_as_they_were():
     assert settings.models["prior"] == {**MODELS["prior"], "steps": 7}
     assert settings.models["surrogate"] == MODELS["surrogate"]
     assert MODELS["prior"]["steps"] != 7
+
+
+def test_one_key_of_an_anneal_leaves_the_others_as_they_were():
+    anneal = read_settings("C", "1.4:3.6", 0, ["network_anneal.thin_share=0.3"]).network_anneal
+    assert anneal == PretrainingSettings().network_anneal.model_copy(update={"thin_share": 0.3})
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import nearedge
 from nearedge.generation import Failure, GenerationError, generate, generate_iter, prepare
 from nearedge.generation import job as job_module
 from nearedge.generation.cells import empty_starts, inpainting_starts
+from nearedge.generation.settings import for_material
 from nearedge_db.errors import UserError
 from nearedge_services import weights
 from nearedge_services.diffusion import sampler
@@ -128,6 +129,15 @@ def test_refined_structures_say_how_far_they_went(quick):
     assert note["refinement_status"] == "out of steps"
     assert np.abs(refined.positions - raw.positions).max() > 1e-4
     assert prepare("C8", density=2.6, refine={}, **quick).refinement == RefinementSettings()
+
+
+def test_another_material_is_annealed_at_its_own_temperatures():
+    carbon, silicon = RefinementSettings(), for_material(RefinementSettings(), Atoms("Si8"))
+    assert for_material(carbon, Atoms("C8")) == carbon
+    assert silicon.anneal == carbon.anneal.scaled(0.5)
+    given = RefinementSettings.model_validate({"anneal": {"start_k": 900.0}})
+    assert for_material(given, Atoms("Si8")) is given
+    assert for_material(RefinementSettings(anneal=None), Atoms("Si8")).anneal is None
 
 
 @pytest.mark.parametrize("form", ["path", "Spectrum", "Target", "columns", "grid"])

@@ -44,7 +44,7 @@ class SteeringSettings:
             "both": (3.0, 10.0, 30.0),
         }
     )
-    curve_refined: int = 4
+    curve_refined: int = 2
     """Of the samples at each point of the curve, how many are refined."""
     same_g_cm3: tuple[float, ...] = (2.0, 2.5, 3.0)
     """Densities at which an unknown network of the same density is aimed at."""

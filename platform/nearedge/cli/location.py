@@ -10,7 +10,9 @@ from nearedge_db.errors import UserError
 
 Directory = Annotated[
     Path | None,
-    typer.Option("--dir", help="Run directory; default: this folder, or the database of NEAREDGE_DATABASE."),
+    typer.Option(
+        "--dir", help="Run directory; default: this folder, else the database of NEAREDGE_DATABASE."
+    ),
 ]
 Url = Annotated[
     str | None, typer.Option("--url", help="Database URL instead, e.g. postgresql://user@host/name.")

@@ -62,7 +62,7 @@ def read_settings(unit: str, density: str, seed: int, pairs: list[str]) -> Any:
 
     from nearedge.cli.label import parse_settings
     from nearedge_services.pretraining.materials import material_values
-    from nearedge_services.pretraining.settings import MODELS, PretrainingSettings
+    from nearedge_services.pretraining.settings import PretrainingSettings
     from nearedge_services.structures.bond_order import ELEMENTS
     from nearedge_services.structures.composition import parse_composition
 
@@ -74,8 +74,11 @@ def read_settings(unit: str, density: str, seed: int, pairs: list[str]) -> Any:
     given = {"unit": unit, "density_g_cm3": _range(density), "seed": seed}
     values: dict[str, Any] = given if unit == "C" else {**material_values(unit), **given}
     chosen = parse_settings(pairs)
-    if any(key.startswith("models.") for key in chosen):
-        values.setdefault("models", deepcopy(MODELS))  # one key changed: the others stay as they were
+    standard = PretrainingSettings().model_dump()
+    for key in chosen:
+        top, _, below = key.partition(".")
+        if below and isinstance(standard.get(top), dict):
+            values.setdefault(top, deepcopy(standard[top]))  # one key changed: the others stay as they were
     for key, value in chosen.items():
         _put(values, key, value)
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from nearedge.generation.cells import Density, empty_starts, inpainting_starts
 from nearedge.generation.job import Job, structure_seeds
 from nearedge.generation.outcomes import Failure, Finished, GenerationError
-from nearedge.generation.settings import read_settings
+from nearedge.generation.settings import for_material, read_settings
 from nearedge_db.errors import UserError
 
 if TYPE_CHECKING:
@@ -168,6 +168,8 @@ def prepare(
     found = find_models(models, starts)
     found.check(starts[0], refines=refinement is not None)
     aim = make_aim(target, found, max(starts, key=len), absorber, kind, guidance)
+    if refinement is not None:
+        refinement = for_material(refinement, starts[0])
     return Job(found, starts, structure_seeds(seed, len(starts)), walk, aim, refinement)
 
 

@@ -1,11 +1,16 @@
 """Settings given as a model, as a mapping, or not at all."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from nearedge_db.errors import UserError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from nearedge_services.refinement import RefinementSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -30,3 +35,15 @@ def read_settings(
             got=repr(fault["input"]),
             fix=fault["msg"],
         ) from error
+
+
+def for_material(refinement: "RefinementSettings", atoms: "Atoms") -> "RefinementSettings":
+    """The same, but annealed at temperatures for this material where none were given: the defaults are carbon's."""
+    from nearedge_services.structures.composition import parse_composition
+    from nearedge_services.structures.material import Scales
+
+    anneal = refinement.anneal
+    if anneal is None or {"start_k", "end_k"} & anneal.model_fields_set:
+        return refinement
+    scales = Scales.of(parse_composition(atoms.get_chemical_formula()))
+    return refinement.model_copy(update={"anneal": anneal.scaled(scales.temperature)})

@@ -10,6 +10,8 @@ from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from nearedge_services.structures.material import packing_fraction
+
 Array = npt.NDArray[np.float64]
 
 DEFAULT_CHURN_NOISE = 0.35
@@ -49,15 +51,19 @@ class CalibrationSettings(BaseModel):
     neighbours: int = Field(default=8, ge=1)
     """Networks, those of the nearest densities, whose energies the structures' are compared with."""
     strain_ev: float = Field(default=0.1, gt=0)
-    """Wanted median energy of sampled structures above the networks', eV/atom, but for the thinnest."""
+    """Wanted median energy of sampled structures above the networks', eV/atom, but for thin ones."""
     thin_strain_ev: float = Field(default=0.3, gt=0)
-    """The same at the thinnest, from where it goes linearly to the other at a third of the range: thin networks of
-    a fast quench have many two-fold atoms, which a colder walk orders away."""
+    """The same in thin structures: thin networks of a fast quench have many two-fold atoms, which a colder walk
+    orders away."""
+    thin_packing: float = Field(default=0.13, gt=0)
+    """Packing fraction of covalent spheres (see `packing_fraction`) up to which that holds: 1.4 g/cm³ in carbon."""
+    dense_packing: float = Field(default=0.197, gt=0)
+    """That from which ``strain_ev`` holds: 2.15 g/cm³ in carbon. Between the two it is linear."""
 
-    def wanted_ev(self) -> Array:
-        """Wanted strain, eV/atom, (densities,)."""
-        place = np.linspace(0.0, 1.0, self.densities)
-        return np.interp(place, (0.0, 1 / 3), (self.thin_strain_ev, self.strain_ev))
+    def wanted_ev(self, packing: float) -> float:
+        """Wanted strain, eV/atom, at this packing fraction."""
+        ends = (self.thin_packing, self.dense_packing)
+        return float(np.interp(packing, ends, (self.thin_strain_ev, self.strain_ev)))
 
 
 def calibrated(
@@ -78,7 +84,7 @@ def calibrated(
     squares = np.square(settings.amplitudes)
     points = np.linspace(density.min(), density.max(), settings.densities)
     chosen = []
-    for point, wanted_ev in zip(points, settings.wanted_ev(), strict=True):
+    for point in points:
         near = np.argsort(np.abs(density - point))[: settings.neighbours]
         cells = [_resized(networks[int(k)], point) for k in np.resize(near, settings.structures)]
         strains = [
@@ -86,7 +92,7 @@ def calibrated(
             for amplitude in settings.amplitudes
         ]
         slope, start = np.polyfit(squares, strains, 1)
-        wanted = (wanted_ev - start) / slope if slope > 0 else np.inf
+        wanted = (settings.wanted_ev(packing_fraction(cells[0])) - start) / slope if slope > 0 else np.inf
         chosen.append(float(np.sqrt(np.clip(wanted, squares.min(), squares.max()))))
     return ChurnNoise(tuple(points.tolist()), tuple(round(value, 3) for value in chosen))
 

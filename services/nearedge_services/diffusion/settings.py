@@ -83,7 +83,8 @@ class SamplerSettings(BaseModel):
     models", NeurIPS 2022, algorithm 2 without its second-order correction, but for two things. ``churn_noise`` is
     their S_noise, and of the noise that a step should leave it keeps only the share ``rest``; new noise comes with
     the next churn. Both at 1 sample the model's distribution. With less each step takes more noise off than it
-    added: the walk is colder, which spares dense structures the strain of the network's errors, but orders thin ones.
+    added: the walk is colder, which spares dense structures the strain of the network's errors, but orders thin
+    ones. With ``churn_noise`` above 1 it is hotter.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,8 +99,8 @@ class SamplerSettings(BaseModel):
     churn_noise: float | None = Field(
         default=None,
         ge=0,
-        description="amplitude of the added noise: 1 as the noise levels say, less samples colder than the model; "
-        "without: what the prior bears at each density (0.35 if that was never found out)",
+        description="amplitude of the added noise: 1 as the noise levels say, less samples colder than the model, more "
+        "hotter; without: what the prior bears at each density (0.35 if that was never found out)",
     )
     rest: float | None = Field(
         default=None,

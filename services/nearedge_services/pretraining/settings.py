@@ -76,7 +76,6 @@ class PretrainingSettings(BaseModel):
         start_k=4500.0,
         end_k=1500.0,
         thermostat=Thermostat(timestep_fs=2.0),
-        bias_every=4,
         thin_share=1.0,
     )
     """Melts and freezes these networks once more, with the potential that has learnt from them; None: they stay.

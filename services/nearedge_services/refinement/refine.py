@@ -205,27 +205,8 @@ class _Refinement:
         whole = self.whole()
         generators = [np.random.default_rng(one.seed) for one in whole]
         structures = [one.atoms for one in whole]
-        evaluate = self.total if self.bias is None else _Impulses(self.evaluate, self.bias, anneal.bias_every)
-        temperatures_k = anneal.temperatures_k(np.array([packing_fraction(atoms) for atoms in structures]))
-        exploded = langevin(structures, evaluate, temperatures_k, generators, anneal.thermostat)
+        chosen = anneal if self.bias is None else anneal.with_bias()
+        temperatures_k = chosen.temperatures_k(np.array([packing_fraction(atoms) for atoms in structures]))
+        exploded = langevin(structures, self.total, temperatures_k, generators, chosen.thermostat)
         for k, reason in exploded.items():
             whole[k].fail(RefinementStatus.EXPLODED, f"while annealing: {reason}")
-
-
-class _Impulses:
-    """Energies and forces of dynamics in which the bias acts every so many steps, and then for all of them."""
-
-    def __init__(self, evaluate: Evaluate, bias: Evaluate, every: int) -> None:
-        self.evaluate = evaluate
-        self.bias = bias
-        self.every = every
-        self.step = 0
-
-    def __call__(self, structures: list[Atoms]) -> list[tuple[float, Array]]:
-        results = self.evaluate(structures)
-        acts = self.step % self.every == 0
-        self.step += 1
-        if not acts:
-            return results
-        extra = self.bias(structures)
-        return [(e + de, f + self.every * df) for (e, f), (de, df) in zip(results, extra, strict=True)]

@@ -37,7 +37,7 @@ class Scales:
 
 def packing_fraction(atoms: Atoms) -> float:
     """Volume of the atoms' covalent spheres (Cordero et al.) over that of the cell: 0.147 in carbon of 1.6 g/cm³,
-    0.32 in diamond, 0.29 in crystalline silicon.
+    0.32 in diamond, 0.29 in crystalline silicon. Empty space in the cell counts as thinness.
     """
     spheres = 4 / 3 * np.pi * covalent_radii[atoms.numbers] ** 3
     return float(spheres.sum() / atoms.get_volume())

@@ -34,9 +34,7 @@ def test_a_table_that_is_none_is_refused(densities):
 
 def test_calibration_finds_the_amplitude_at_which_the_strain_is_as_wanted():
     """Strain here is known to be 2 (density / (1 Å⁻³)) × amplitude² in eV/atom, above networks at −1."""
-    settings = CalibrationSettings(
-        densities=3, structures=2, neighbours=2, strain_ev=0.1, thin_strain_ev=0.02
-    )
+    settings = CalibrationSettings(densities=3, structures=2, neighbours=2, strain_ev=0.1, thin_strain_ev=0.1)
     tried = []
 
     def draw(cells, amplitude):
@@ -50,8 +48,17 @@ def test_calibration_finds_the_amplitude_at_which_the_strain_is_as_wanted():
 
     found = calibrated([network(d) for d in (0.01, 0.1, 0.5)], energies, draw, settings)
     assert found.number_densities == pytest.approx((0.01, 0.255, 0.5))
-    assert found.amplitudes == pytest.approx((1.0, (0.1 / 0.51) ** 0.5, 0.35), abs=1e-3)
+    assert found.amplitudes == pytest.approx((1.35, (0.1 / 0.51) ** 0.5, 0.35), abs=1e-3)
     assert set(tried) == set(settings.amplitudes)
+
+
+def test_thin_structures_may_be_strained_more():
+    wanted = CalibrationSettings(
+        strain_ev=0.1, thin_strain_ev=0.3, thin_packing=0.1, dense_packing=0.2
+    ).wanted_ev
+    assert [wanted(packing) for packing in (0.05, 0.1, 0.15, 0.2, 0.9)] == pytest.approx(
+        [0.3, 0.3, 0.2, 0.1, 0.1]
+    )
 
 
 def test_the_sampler_adds_what_the_prior_bears_at_each_density_unless_told_otherwise():
