@@ -37,7 +37,6 @@ _PIPELINE = (
     "potential",
     "networks",
     "prior and potential",
-    "calibration",
     "generated",
     "surrogate",
 )

@@ -8,17 +8,11 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from nearedge_services.diffusion.churn import ChurnNoise
 from nearedge_services.networks.graph import Batch
 
 
 class Denoiser(Protocol):
     """What the sampler needs of a prior."""
-
-    @property
-    def churn_noise(self) -> ChurnNoise | None:
-        """How much noise it bears; None: not known."""
-        ...
 
     def batch(self, structures: Sequence[Atoms]) -> Batch:
         """Structures as tensors."""

@@ -17,7 +17,6 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from nearedge_db.errors import UserError
-from nearedge_services.diffusion.churn import ChurnNoise
 from nearedge_services.diffusion.condition import ConditionSpace, SpectrumCondition
 from nearedge_services.diffusion.settings import PriorSettings
 from nearedge_services.networks.graph import Batch, find_neighbours, mean_by_structure
@@ -48,7 +47,6 @@ class Prior(nn.Module):
         if (space is not None) != bool(settings.spectrum_components):
             raise ValueError(f"{settings.spectrum_components=} with the condition space {space}")
         self.condition = SpectrumCondition(space, settings.spectrum_components) if space else None
-        self.churn_noise: ChurnNoise | None = None
         config = PaiNNConfig(
             n_species=len(self.elements),
             n_scalar=settings.n_scalar,
@@ -133,7 +131,6 @@ class Prior(nn.Module):
             "settings": self.settings.model_dump(),
             "network": asdict(self.backbone.config),
             "condition": asdict(self.condition.space) if self.condition else None,
-            "churn_noise": asdict(self.churn_noise) if self.churn_noise else None,
         }
         return save_weights(folder, self, config)
 
@@ -148,27 +145,18 @@ class Prior(nn.Module):
         try:
             settings = PriorSettings(**config["settings"])
             elements = tuple(config["elements"])
-            space = _space(config.get("condition"))  # priors of older versions have none, nor the next
-            churn_noise = _churn_noise(config.get("churn_noise"))
+            space = _space(config.get("condition"))  # priors of older versions have none
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 "the prior's config.json is damaged", got=error, fix="train or copy it again"
             ) from error
-        prior = load_weights(folder, cls(elements, settings, space)).eval()
-        prior.churn_noise = churn_noise
-        return prior
+        return load_weights(folder, cls(elements, settings, space)).eval()
 
 
 def _space(saved: dict[str, Any] | None) -> ConditionSpace | None:
     if saved is None:
         return None
     return ConditionSpace(EnergyGrid(**saved["grid"]), str(saved["absorber"]))
-
-
-def _churn_noise(saved: dict[str, Any] | None) -> ChurnNoise | None:
-    if saved is None:
-        return None
-    return ChurnNoise(*(tuple(map(float, saved[key])) for key in ("number_densities", "amplitudes")))
 
 
 def noise_conditions(batch: Batch, sigma: Tensor) -> Tensor:

@@ -11,12 +11,15 @@ from torch import Tensor
 
 from nearedge_db.errors import UserError
 from nearedge_services.diffusion.cell import CellSteps
-from nearedge_services.diffusion.churn import DEFAULT_CHURN_NOISE
 from nearedge_services.diffusion.moment import Denoiser, Guidance, Moment, Push
 from nearedge_services.diffusion.noise import sampling_sigmas
 from nearedge_services.diffusion.settings import SamplerSettings
 from nearedge_services.diffusion.starts import empty_cells, lattice_start, uniform_start
 from nearedge_services.structures.fixed import fixed_atoms
+from nearedge_services.structures.material import DENSE_PACKING, THIN_PACKING, packing_fraction
+
+_FREEZE_SIGMA_A = (0.15, 0.2)
+"""Noise level at which the bonds of thin and of dense structures have formed."""
 
 __all__ = ["Denoiser", "SamplerSettings", "SamplingError", "empty_cells", "random_start", "sample"]
 
@@ -101,6 +104,13 @@ def random_start(atoms: Atoms, settings: SamplerSettings, rng: np.random.Generat
     return start
 
 
+def freeze_sigma(atoms: Atoms, settings: SamplerSettings) -> float:
+    """Noise level from which on the walk to a structure in this cell is cold, Å."""
+    if settings.freeze_sigma is not None:
+        return settings.freeze_sigma
+    return float(np.interp(packing_fraction(atoms), (THIN_PACKING, DENSE_PACKING), _FREEZE_SIGMA_A))
+
+
 class _Walk:
     """One batch on its way down; every structure draws from its own generator."""
 
@@ -124,9 +134,8 @@ class _Walk:
         self.fixed = torch.as_tensor(fixed, device=self.batch.positions.device)
         self.anchors = self.batch.positions[self.fixed]
         self.cell_steps = self.free_cells() if settings.cell_step else None
-        self.amplitudes = self.churn_amplitudes()
-        given = settings.rest
-        self.rests = self.amplitudes.clamp(max=1.0) if given is None else given
+        freezes = [freeze_sigma(atoms, settings) for atoms in starts]
+        self.freezes = torch.tensor(freezes).to(self.batch.positions)[self.batch.structure, None]
 
     def free_cells(self) -> CellSteps:
         """Cells that may change. Raises UserError with fixed atoms: their places are in the cell as it is."""
@@ -138,15 +147,10 @@ class _Walk:
             )
         return CellSteps(self.settings.cell_step, self.settings.cell_limit, self.batch.number_densities)
 
-    def churn_amplitudes(self) -> Tensor:
-        """Amplitude of the churn's noise for every atom, (N, 1)."""
-        given, known = self.settings.churn_noise, self.prior.churn_noise
-        densities = self.batch.number_densities
-        if given is None and known is not None:
-            each = known.at(densities)
-        else:
-            each = torch.full_like(densities, DEFAULT_CHURN_NOISE if given is None else given)
-        return each.to(self.batch.positions)[self.batch.structure, None]
+    def amplitudes(self, sigma: float) -> Tensor:
+        """Amplitude of the churn's noise at this level for every atom, (N, 1)."""
+        hot, cold = self.settings.churn_noise, self.settings.cold_noise
+        return torch.where(self.freezes < sigma, hot, cold).to(self.freezes)
 
     @torch.no_grad()
     def run(self, guidance: Guidance | None) -> list[Atoms]:
@@ -160,10 +164,13 @@ class _Walk:
         for sigma, following in pairwise(sigmas):
             churned = self.churned(float(sigma))
             raised = max(churned**2 - float(sigma) ** 2, 0.0) ** 0.5
-            if raised and self.settings.churn_noise != 0:
-                positions = positions + raised * self.amplitudes * self.noise()
+            amplitudes = self.amplitudes(float(sigma))
+            if raised and amplitudes.any():
+                positions = positions + raised * amplitudes * self.noise()
             denoised, strain = self.denoised(positions, churned, guidance)
-            rest = self.rests * float(following) / churned * (positions - denoised)
+            given = self.settings.rest
+            kept = amplitudes.clamp(max=1.0) if given is None else given
+            rest = kept * float(following) / churned * (positions - denoised)
             positions = self.deformed(denoised, strain) + rest
             self.check(positions, float(sigma))
         return self.structures(positions)

@@ -80,11 +80,12 @@ class SamplerSettings(BaseModel):
     """The way from random positions to a structure; noise levels in Å.
 
     Stochastic Euler steps after Karras et al., "Elucidating the design space of diffusion-based generative
-    models", NeurIPS 2022, algorithm 2 without its second-order correction, but for two things. ``churn_noise`` is
-    their S_noise, and of the noise that a step should leave it keeps only the share ``rest``; new noise comes with
-    the next churn. Both at 1 sample the model's distribution. With less each step takes more noise off than it
-    added: the walk is colder, which spares dense structures the strain of the network's errors, but orders thin
-    ones. With ``churn_noise`` above 1 it is hotter.
+    models", NeurIPS 2022, algorithm 2 without its second-order correction, but for three things. ``churn_noise`` is
+    their S_noise; of the noise that a step should leave it keeps only the share ``rest``, new noise comes with
+    the next churn; and both change on the way. All at 1 sample the model's distribution. With more the walk is
+    hotter. With less each step takes more noise off than it added and the walk is colder: cold throughout it orders
+    structures beyond those learnt from, hot throughout the network's errors add up to strain. So it is hot while the
+    bonds form, and cold from ``freeze_sigma`` on, where they stay and atoms only settle.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,18 +97,25 @@ class SamplerSettings(BaseModel):
         default=7.0, gt=0, description="spacing of the noise levels: 1 linear, large logarithmic"
     )
     churn: float = Field(default=1.5, ge=0, description="relative noise added before each step")
-    churn_noise: float | None = Field(
+    churn_noise: float = Field(
+        default=1.2,
+        ge=0,
+        description="amplitude of the added noise while bonds form: 1 as the noise levels say",
+    )
+    cold_noise: float = Field(
+        default=0.35, ge=0, description="the same once they have formed: less than 1 lets atoms settle"
+    )
+    freeze_sigma: float | None = Field(
         default=None,
         ge=0,
-        description="amplitude of the added noise: 1 as the noise levels say, less samples colder than the model, more "
-        "hotter; without: what the prior bears at each density (0.35 if that was never found out)",
+        description="noise level that parts the two, Å; without: 0.15 in thin and 0.2 in dense structures",
     )
     rest: float | None = Field(
         default=None,
         ge=0,
         le=1,
         description="share of the remaining noise that a step keeps: with less, atoms settle in fewer steps; "
-        "without: the amplitude of the added noise, at most 1",
+        "without: the amplitude of the noise added then, at most 1",
     )
     churn_min: float = Field(default=0.04, ge=0, description="churn only above this noise level, Å")
     churn_max: float = Field(default=0.6, gt=0, description="churn only below this noise level, Å")

@@ -119,7 +119,6 @@ def _first_prior(
         prior = Prior(sorted(elements) if initial is None else initial.elements, settings, space)
     if initial is not None:
         _check_initial(initial, prior, elements)
-        prior.churn_noise = initial.churn_noise
         same = learnt is None or learnt.space == space
         state = initial.state_dict()
         prior.load_state_dict(

@@ -24,7 +24,7 @@ from nearedge_services.pretraining.jobs import (
 )
 from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
 from nearedge_services.pretraining.settings import PretrainingSettings
-from nearedge_services.pretraining.trainings import KINDS, calibrate_prior, seen, split, train_kind
+from nearedge_services.pretraining.trainings import KINDS, seen, split, train_kind
 from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.compact import write_networks
 from nearedge_services.structures.composition import parse_composition
@@ -57,7 +57,6 @@ def pretrain(folder: Path, settings: PretrainingSettings, workers: int, report: 
         _train(("potential",), folder, settings, workers, report)
         run_jobs("annealed", _annealed(folder, settings, settings.network_anneal), workers, report)
         _train(("prior",), folder, settings, workers, report)
-    _calibrate(folder, settings, report)
     run_jobs("generated", _generated(folder, settings), workers, report)
     _train(("surrogate",), folder, settings, workers, report)
     return write_record(folder, settings)
@@ -226,16 +225,6 @@ def _train(
         for done, future in enumerate(futures, start=len(kinds) - len(left) + 1):
             future.result()
             report(name, done, len(kinds))
-
-
-def _calibrate(folder: Path, settings: PretrainingSettings, report: Report) -> None:
-    """Tell the prior how much noise it bears, unless it knows."""
-    known = json.loads((folder / "models" / "prior" / CONFIG_FILE).read_text(encoding="utf-8"))
-    report("calibration", int(known.get("churn_noise") is not None), 1)
-    if known.get("churn_noise") is None:
-        with process_pool(1) as pool:
-            pool.submit(calibrate_prior, folder, settings).result()
-        report("calibration", 1, 1)
 
 
 def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:

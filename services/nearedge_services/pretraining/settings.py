@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from nearedge_services.diffusion.churn import CalibrationSettings
 from nearedge_services.oracles.seed import SeedSettings
 from nearedge_services.potential.quench import QuenchSettings
 from nearedge_services.potential.settings import PotentialSettings
@@ -92,8 +91,6 @@ class PretrainingSettings(BaseModel):
     """Structures of the prior that are labelled for the surrogate, which is to judge just such."""
     generated_evaluations: tuple[int, ...] = Field(default=(25, 50, 100, 200), min_length=1)
     """Evaluations of the denoiser, in turn: the fewer, the more strained is what comes out."""
-    calibration: CalibrationSettings = CalibrationSettings()
-    """How the noise is found that the prior's sampler may add."""
     held_out_every: int = Field(default=8, ge=2)
     """Every so many networks one is kept out of training, to judge the models."""
 

@@ -41,31 +41,6 @@ def train_kind(kind: str, folder: Path, settings: PretrainingSettings) -> dict[s
     return metrics
 
 
-def calibrate_prior(folder: Path, settings: PretrainingSettings) -> None:
-    """Find out how much noise the prior in ``folder/models`` bears by the potential's energies, and save it so."""
-    from nearedge_services.diffusion.churn import calibrated
-    from nearedge_services.diffusion.prior import Prior
-    from nearedge_services.diffusion.sampler import sample
-    from nearedge_services.diffusion.settings import SamplerSettings
-    from nearedge_services.potential.potential import Potential
-
-    prior = Prior.load(folder / "models" / "prior")
-    potential = Potential.load(folder / "models" / "potential")
-    made = networks(model_frames(folder, settings))
-    train, _ = split([atoms for atoms in made if seen(atoms, settings)], settings)
-
-    def energies(structures: Sequence[Atoms]) -> list[float]:
-        outputs = potential.evaluate(structures, members=1)
-        return [float(out.energies.mean()) / len(a) for out, a in zip(outputs, structures, strict=True)]
-
-    def draw(cells: Sequence[Atoms], amplitude: float) -> list[Atoms]:
-        seeds = [settings.seed + 300_000 + k for k in range(len(cells))]
-        return sample(prior, cells, SamplerSettings(churn_noise=amplitude), seeds)
-
-    prior.churn_noise = calibrated(train, energies, draw, settings.calibration)
-    prior.save(folder / "models" / "prior")
-
-
 def seen(atoms: Atoms, settings: PretrainingSettings) -> bool:
     """Whether prior and surrogate may learn from this frame."""
     return not settings.left_out(float(atoms.info["density_g_cm3"]))

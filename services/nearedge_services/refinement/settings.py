@@ -5,6 +5,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nearedge_services.structures.langevin import Thermostat
+from nearedge_services.structures.material import DENSE_PACKING, THIN_PACKING
 
 
 class Anneal(BaseModel):
@@ -28,9 +29,9 @@ class Anneal(BaseModel):
     thin_share: float = Field(default=0.3, gt=0)
     """Share of both temperatures in thin structures, whose atoms have fewer bonds to break: at 2,000 K carbon of
     1.6 g/cm³ loses the two-fold atoms that a fast quench leaves, which at 1,000 K mostly stay."""
-    thin_packing: float = Field(default=0.195, gt=0)
+    thin_packing: float = Field(default=THIN_PACKING, gt=0)
     """Packing fraction of covalent spheres (see `packing_fraction`) up to which it applies: 2.1 g/cm³ in carbon."""
-    dense_packing: float = Field(default=0.23, gt=0)
+    dense_packing: float = Field(default=DENSE_PACKING, gt=0)
     """That from which temperatures are as given: 2.5 g/cm³ in carbon. Between the two the share is linear."""
 
     @model_validator(mode="after")

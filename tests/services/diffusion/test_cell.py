@@ -100,7 +100,14 @@ def test_noise_keeps_its_size_while_the_cell_changes():
     denoiser = GaussianSites([0.0, 0.0, 0.0], 0.2)
     cell = Atoms("C800", positions=np.zeros((800, 3)), cell=[30.0] * 3, pbc=True)
     settings = SamplerSettings(
-        start="uniform", steps=500, sigma_max=0.9, churn=0.04, churn_noise=1.0, rest=1.0, sigma_min=0.005
+        start="uniform",
+        steps=500,
+        sigma_max=0.9,
+        churn=0.04,
+        churn_noise=1.0,
+        cold_noise=1.0,
+        rest=1.0,
+        sigma_min=0.005,
     )
     free = settings.model_copy(update={"cell_step": 0.002})
     density = density_g_cm3(cell)

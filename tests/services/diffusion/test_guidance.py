@@ -195,7 +195,7 @@ def test_classifier_free_samples_of_exact_denoisers(weight, centre):
     denoiser = ToldSites([4.0, 4.0, 4.0], [4.0, 4.0, 4.3], 0.2)
     cell = Atoms("C1000", positions=np.zeros((1000, 3)), cell=[8.0] * 3, pbc=True)
     settings = SamplerSettings(
-        steps=300, sigma_max=0.9, churn=0.05, churn_noise=1.0, rest=1.0, sigma_min=0.005
+        steps=300, sigma_max=0.9, churn=0.05, churn_noise=1.0, cold_noise=1.0, rest=1.0, sigma_min=0.005
     )
     guide = ClassifierFreeGuidance(TARGET, weight, clip=np.inf, sigma_range=ALWAYS)
     positions = sample(denoiser, [cell], settings, [0], guide)[0].positions
@@ -209,7 +209,7 @@ def test_a_noise_aware_surrogate_samples_the_posterior():
     guide = NoiseAwareGuidance(NoisyLikelihood(site, width, error), target, 1.0, np.inf, ALWAYS)
     cell = Atoms("C1500", positions=np.zeros((1500, 3)), cell=[8.0] * 3, pbc=True)
     settings = SamplerSettings(
-        steps=500, sigma_max=0.9, churn=0.04, churn_noise=1.0, rest=1.0, sigma_min=0.005
+        steps=500, sigma_max=0.9, churn=0.04, churn_noise=1.0, cold_noise=1.0, rest=1.0, sigma_min=0.005
     )
     positions = sample(GaussianSites([site] * 3, width), [cell], settings, [0], guide)[0].positions
     precision = 1 / width**2 + 1 / error**2

@@ -10,11 +10,13 @@ from nearedge_db.errors import UserError
 from nearedge_services.diffusion.guidance import SpectrumGuidance
 from nearedge_services.diffusion.noise import sampling_sigmas
 from nearedge_services.diffusion.prior import Prior
-from nearedge_services.diffusion.sampler import SamplingError, sample
+from nearedge_services.diffusion.sampler import SamplingError, freeze_sigma, sample
 from nearedge_services.diffusion.settings import PriorSettings, SamplerSettings
+from nearedge_services.diffusion.starts import empty_cells
+from nearedge_services.structures.composition import parse_composition
 
 CENTRE = [4.0, 4.0, 4.0]
-SETTINGS = SamplerSettings()
+SETTINGS = SamplerSettings(freeze_sigma=0.15)
 
 
 def cell(count, element="C"):
@@ -35,11 +37,12 @@ def prior():
 def spread_after_the_walk(settings, width):
     """Standard deviation of one coordinate that the walk gives for a Gaussian of that width, exactly."""
     variance = settings.start_jitter_a**2
-    rest = min(settings.churn_noise, 1.0) if settings.rest is None else settings.rest
     for sigma, following in pairwise(sampling_sigmas(settings)):
         active = settings.churn_min < sigma < settings.churn_max
         raised = sigma * (1 + settings.churn * active)
-        variance += settings.churn_noise**2 * (raised**2 - sigma**2)
+        noise = settings.churn_noise if sigma > settings.freeze_sigma else settings.cold_noise
+        rest = min(noise, 1.0) if settings.rest is None else settings.rest
+        variance += noise**2 * (raised**2 - sigma**2)
         shrink = width**2 / (width**2 + raised**2)
         variance *= (shrink + rest * following / raised * (1 - shrink)) ** 2
     return variance**0.5
@@ -49,7 +52,14 @@ def spread_after_the_walk(settings, width):
 @pytest.mark.parametrize("width", [0.1, 0.3])
 def test_fine_steps_sample_an_exact_gaussian(width, start):
     settings = SamplerSettings(
-        start=start, steps=500, sigma_max=0.9, churn=0.04, churn_noise=1.0, rest=1.0, sigma_min=0.005
+        start=start,
+        steps=500,
+        sigma_max=0.9,
+        churn=0.04,
+        churn_noise=1.0,
+        cold_noise=1.0,
+        rest=1.0,
+        sigma_min=0.005,
     )
     structure = sample(GaussianSites(CENTRE, width), [cell(1500)], settings, [0])[0]
     deviations = structure.positions - CENTRE
@@ -58,23 +68,43 @@ def test_fine_steps_sample_an_exact_gaussian(width, start):
 
 
 @pytest.mark.parametrize(
-    ("churn_noise", "rest"), [(0.5, 1.0), (1.0, 1.0), (1.0, 0.5), (1.0, 0.0), (0.5, None), (1.1, None)]
+    ("churn_noise", "cold_noise", "rest"),
+    [(0.5, 0.5, 1.0), (1.0, 1.0, 1.0), (1.0, 0.4, 0.5), (1.0, 1.0, 0.0), (0.5, 0.7, None), (1.1, 0.3, None)],
 )
 @pytest.mark.parametrize("width", [0.1, 0.3])
-def test_the_walk_is_the_one_documented(width, churn_noise, rest):
-    settings = SETTINGS.model_copy(update={"churn_noise": churn_noise, "rest": rest})
+def test_the_walk_is_the_one_documented(width, churn_noise, cold_noise, rest):
+    update = {"churn_noise": churn_noise, "cold_noise": cold_noise, "freeze_sigma": 0.15, "rest": rest}
+    settings = SETTINGS.model_copy(update=update)
     structure = sample(GaussianSites(CENTRE, width), [cell(1500)], settings, [0])[0]
     spread = spread_after_the_walk(settings, width)
     # coarse steps with much churn come out narrow: that is what is wanted
-    assert 0.1 * width < spread < width
+    assert 0.05 * width < spread < width
     assert (structure.positions - CENTRE).std() == pytest.approx(spread, rel=0.035)
 
 
 def test_less_noise_samples_colder():
-    full, half = (
-        spread_after_the_walk(SETTINGS.model_copy(update={"churn_noise": noise}), 0.3) for noise in (1.0, 0.5)
+    full, cold_at_last, cold = (
+        spread_after_the_walk(SETTINGS.model_copy(update=update | {"cold_noise": 0.5}), 0.3)
+        for update in (
+            {"churn_noise": 1.0, "freeze_sigma": 0.0},
+            {"churn_noise": 1.0, "freeze_sigma": 0.05},
+            {"churn_noise": 0.5, "freeze_sigma": 0.2},
+        )
     )
-    assert half < 0.7 * full
+    assert cold < 0.7 * full
+    assert cold < cold_at_last < full
+
+
+def test_the_walk_freezes_earlier_in_dense_structures_unless_told_when():
+    def freezes(density_g_cm3, **given):
+        (atoms,) = empty_cells(parse_composition("C8"), [density_g_cm3])
+        return freeze_sigma(atoms, SamplerSettings(**given))
+
+    assert [freezes(density) for density in (1.0, 2.0, 2.5, 3.5)] == pytest.approx(
+        [0.15, 0.15, 0.2, 0.2], abs=2e-3
+    )
+    assert 0.15 < freezes(2.25) < 0.2
+    assert freezes(3.5, freeze_sigma=0.1) == 0.1
 
 
 def test_the_seed_decides(prior):

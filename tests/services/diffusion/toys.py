@@ -16,8 +16,6 @@ class GaussianSites:
         self.width = width
         self.poison = poison
 
-    churn_noise = None
-
     def batch(self, structures):
         return Batch.from_atoms(structures, ("C",), dtype=torch.float64)
 

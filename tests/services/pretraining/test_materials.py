@@ -35,7 +35,6 @@ SMALL = {
     "network_atoms": 16,
     "networks": 8,
     "network_anneal": None,  # a potential of so few steps does not hold a melt together
-    "calibration": {"densities": 2, "structures": 2},
     "batch": 8,
     "polish": {"relax_steps": 3, "path_frames": 0},
     "rattle_a": [],
