@@ -18,10 +18,10 @@ from nearedge_services.diffusion.starts import empty_cells, lattice_start, unifo
 from nearedge_services.structures.fixed import fixed_atoms
 from nearedge_services.structures.material import DENSE_PACKING, THIN_PACKING, packing_fraction
 
+__all__ = ["Denoiser", "SamplerSettings", "SamplingError", "empty_cells", "random_start", "sample"]
+
 _FREEZE_SIGMA_A = (0.15, 0.2)
 """Noise level at which the bonds of thin and of dense structures have formed."""
-
-__all__ = ["Denoiser", "SamplerSettings", "SamplingError", "empty_cells", "random_start", "sample"]
 
 
 class SamplingError(RuntimeError):

@@ -116,10 +116,14 @@ def test_the_seed_decides(prior):
     np.testing.assert_array_equal(repeat[2].positions, other.positions)
 
 
+@pytest.mark.parametrize("cold_noise", [0.0, 0.35])
 @pytest.mark.parametrize("max_atoms", [1, 25, 1000])
-def test_a_structure_does_not_depend_on_its_batch(prior, max_atoms):
-    cells, seeds = [cell(12), cell(7), cell(12)], [3, 4, 5]
-    settings = SamplerSettings(steps=20, max_atoms_per_batch=max_atoms)
+def test_a_structure_does_not_depend_on_its_batch(prior, max_atoms, cold_noise):
+    cells, seeds = (
+        [cell(12), cell(7), cell(90)],
+        [3, 4, 5],
+    )  # thin ones and a dense one, which freezes earlier
+    settings = SamplerSettings(steps=20, max_atoms_per_batch=max_atoms, cold_noise=cold_noise)
     together = sample(prior, cells, settings, seeds)
     for k in range(3):
         alone = sample(prior, [cells[k]], settings, [seeds[k]])[0]
