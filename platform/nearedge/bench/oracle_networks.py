@@ -9,6 +9,7 @@ from ase import Atoms
 
 from nearedge.bench.base import BenchOptions, Row
 from nearedge.bench.oracle_cases import NETWORK_ATOMS, NETWORK_DENSITIES_G_CM3, Case
+from nearedge.bench.oracle_measures import MEASURES, measure_rows, measured
 from nearedge.bench.oracle_rows import COMMON_EV, Crystal, common, network_rows, ranking_rows
 from nearedge.bench.oracle_spectra import Spectra, SpectraFolder
 from nearedge_db.errors import UserError
@@ -22,6 +23,7 @@ Array = npt.NDArray[np.float64]
 _JUDGE = "gpaw"
 _FOUR_FOLD = 4
 _STEP_EV = 0.25
+_AREA = "π*/σ* area"
 
 
 def make_or_read_networks(options: BenchOptions) -> list[Atoms]:
@@ -62,7 +64,7 @@ def rank_networks(
     begin: Callable[[str], None],
 ) -> tuple[list[Row], dict[str, Any]]:
     """The networks by every case that has settings for them and whose crystals are known; see `network_rows`,
-    `ranking_rows`. ``begin`` is told what is calculated now.
+    `measure_rows`, `ranking_rows`. ``begin`` is told what is calculated now.
     """
     found: dict[str, list[Spectra]] = {}
     rows: list[Row] = []
@@ -85,7 +87,8 @@ def rank_networks(
         means = [one.mean for one in spectra]
         more, data[name] = network_rows(name, crystals[name], means, unsaturated)
         data[name].update(spectra=means, seconds=[one.seconds for one in spectra])
-        rows += [*more, _by_coordination(name, crystals[name], spectra, networks)]
+        others, data[name]["measures"] = measure_rows(name, crystals[name], means, unsaturated)
+        rows += [*more, *others, *_by_coordination(name, crystals[name], spectra, networks)]
         if judge is not None and name != judge:
             more, data[name]["ranking"] = _against(
                 name, (spectra, found[judge]), (crystals[name], crystals[judge])
@@ -108,18 +111,32 @@ def _network(kept: SpectraFolder, name: str, case: Case, atoms: Atoms, axis_ev: 
 
 def _by_coordination(
     name: str, crystal: Crystal, spectra: Sequence[Spectra], networks: Sequence[Atoms]
-) -> Row:
-    """Median ratio of areas of the three-fold absorbers of all networks, beside that of the four-fold ones."""
-    found: dict[int, list[float]] = {_FOUR_FOLD - 1: [], _FOUR_FOLD: []}
+) -> list[Row]:
+    """Median of the ratio of areas, and of each further measure, of the three-fold absorbers of all networks, beside
+    that of the four-fold ones.
+    """
+    found: dict[int, list[Array]] = {_FOUR_FOLD - 1: [], _FOUR_FOLD: []}
     for one, atoms in zip(spectra, networks, strict=True):
         neighbours = coordination_numbers(atoms)
         for atom in one.calculated:
             if int(neighbours[atom]) in found:
-                found[int(neighbours[atom])].append(crystal.sp2_by_area(one.energies_ev, one.rows[atom]))
-    three, four = (float(np.median(values)) if values else None for values in found.values())
-    return Row.shown(
-        f"{name}: π*/σ* area of three-fold atoms beside four-fold ones, medians", three, "", four
-    )
+                found[int(neighbours[atom])].append(one.rows[atom])
+    rows = []
+    for title in (_AREA, *MEASURES):
+        three, four = (
+            float(np.median([_value(title, crystal, spectrum) for spectrum in own])) if own else None
+            for own in found.values()
+        )
+        rows.append(
+            Row.shown(f"{name}: {title} of three-fold atoms beside four-fold ones, medians", three, "", four)
+        )
+    return rows
+
+
+def _value(title: str, crystal: Crystal, spectrum: Array) -> float:
+    if title == _AREA:
+        return crystal.sp2_by_area(crystal.energies_ev, spectrum)
+    return measured(title, crystal, spectrum)
 
 
 def _against(

@@ -146,18 +146,31 @@ def network_rows(
     """
     shares = [crystal.sp2_by_area(crystal.energies_ev, spectrum) for spectrum in networks]
     diamond = crystal.sp2_by_area(crystal.energies_ev, crystal.diamond)
-    between = [diamond < share < 1.0 for share in shares]
+    between, outside = between_ends(shares, (diamond, 1.0), unsaturated)
     rows = [
         Row.shown(f"{name}: π*/σ* area of diamond, over graphite's", diamond),
-        Row.shown(f"{name}: networks between them, of {len(shares)}", sum(between)),
+        Row.shown(f"{name}: networks between them, of {len(shares)}{outside}", sum(between)),
         Row.shown(f"{name}: sp² + sp share up to which all are", _all_up_to(unsaturated, between)),
         Row.at_least(
             f"{name}: rank correlation of their π*/σ* area and sp² + sp share",
-            _rank(shares, unsaturated),
+            rank(shares, unsaturated),
             0.7,
         ),
     ]
     return rows, {"pi_over_sigma": shares, "unsaturated": list(unsaturated), "diamond": diamond}
+
+
+def between_ends(
+    values: Sequence[float], ends: tuple[float, float], unsaturated: Sequence[float]
+) -> tuple[list[bool], str]:
+    """Which values lie between the ends, either of which may be the larger, and in words which do not.
+
+    ``unsaturated``: the share of sp² and sp atoms by which a network is named.
+    """
+    between = [min(ends) < value < max(ends) for value in values]
+    out = sorted(share for share, true in zip(unsaturated, between, strict=True) if not true)
+    named = ", ".join(f"{100 * share:.0f}" for share in out)
+    return between, f"; outside: those with {named} % of sp² + sp" if out else ""
 
 
 def _all_up_to(places: Sequence[float], hold: Sequence[bool]) -> float | None:
@@ -177,10 +190,10 @@ def ranking_rows(
     distances = [[float(np.sqrt(np.mean((s[i] - s[j]) ** 2))) for i, j in pairs] for s in (own, true)]
     rows = [
         Row.at_least(
-            f"{name}: rank correlation with gpaw, distances of {len(pairs)} pairs", _rank(*distances), 0.5
+            f"{name}: rank correlation with gpaw, distances of {len(pairs)} pairs", rank(*distances), 0.5
         ),
         Row.at_least(
-            f"{name}: rank correlation with gpaw, π*/σ* area of {len(own)} absorbers", _rank(*shares), 0.5
+            f"{name}: rank correlation with gpaw, π*/σ* area of {len(own)} absorbers", rank(*shares), 0.5
         ),
     ]
     return rows, {"own": distances[0], "gpaw": distances[1], "pi_over_sigma": [list(one) for one in shares]}
@@ -231,7 +244,8 @@ def absent_rows(missing: Mapping[str, str], failed: Mapping[str, str]) -> list[R
     ]
 
 
-def _rank(first: Sequence[float], second: Sequence[float]) -> float:
+def rank(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's correlation; NaN where one of them is constant."""
     from scipy.stats import spearmanr
 
     return float(spearmanr(first, second).statistic)
