@@ -27,6 +27,11 @@ class Fit(NamedTuple):
     misfit: float
 
 
+def normalised(crystal: Crystal, spectrum: Array) -> Array:
+    """Of unit sum within both windows."""
+    return np.asarray(spectrum / spectrum[_within(crystal, _both())].sum())
+
+
 def fit(crystal: Crystal, spectrum: Array, sum_to_one: bool = True) -> Fit:
     """Linear combination of graphite and diamond that is nearest to the spectrum, weights of any sign.
 
@@ -35,8 +40,9 @@ def fit(crystal: Crystal, spectrum: Array, sum_to_one: bool = True) -> Fit:
     """
     if np.isnan(crystal.pi_ev):
         return Fit(*[float("nan")] * 3)
+    there = _within(crystal, _both())
     y, graphite, diamond = (
-        _normalised(crystal, one) for one in (spectrum, crystal.graphite, crystal.diamond)
+        normalised(crystal, one)[there] for one in (spectrum, crystal.graphite, crystal.diamond)
     )
     if sum_to_one:
         step = graphite - diamond
@@ -50,8 +56,8 @@ def fit(crystal: Crystal, spectrum: Array, sum_to_one: bool = True) -> Fit:
 
 def height(crystal: Crystal, spectrum: Array, window_ev: tuple[float, float] = PI_WINDOW_EV) -> float:
     """Highest point of π*, over graphite's, of spectra of unit area: disorder that broadens a peak lowers it."""
-    there = _within(crystal, window_ev)[_within(crystal, _both())]
-    own, graphites = (_normalised(crystal, one)[there].max() for one in (spectrum, crystal.graphite))
+    there = _within(crystal, window_ev)
+    own, graphites = (normalised(crystal, one)[there].max() for one in (spectrum, crystal.graphite))
     return float(own / graphites)
 
 
@@ -118,14 +124,24 @@ def measure_rows(
             Row.shown(f"{name}: rank correlation of {title} and sp² + sp share", rank(values, unsaturated)),
         ]
         data[title] = {"networks": values, "diamond": diamond, "graphite": graphite}
-    fits = [fit(crystal, spectrum) for spectrum in networks]
-    data["misfit"] = [one.misfit for one in fits]
-    data["free fit"] = [list(fit(crystal, spectrum, sum_to_one=False)) for spectrum in networks]
-    rows.append(
-        Row.shown(
-            f"{name}: misfit of a fit by graphite and diamond, median", float(np.median(data["misfit"]))
-        )
-    )
+    more, data["fits"] = _fit_rows(name, crystal, networks)
+    return [*rows, *more], data
+
+
+def _fit_rows(
+    name: str, crystal: Crystal, networks: Sequence[Array]
+) -> tuple[list[Row], dict[str, list[list[float]]]]:
+    """How good the fits are, beside a flat spectrum: a weight between 0 and 1 says little where it has one too."""
+    data = {
+        key: [list(fit(crystal, spectrum, sum_to_one)) for spectrum in networks]
+        for key, sum_to_one in (("sum to one", True), ("free", False))
+    }
+    flat = fit(crystal, np.ones_like(crystal.energies_ev))
+    misfit = float(np.median([one[-1] for one in data["sum to one"]]))
+    rows = [
+        Row.shown(f"{name}: weight of graphite in a fit of a flat spectrum", flat.graphite),
+        Row.shown(f"{name}: misfit of fits, median, beside a flat spectrum's", misfit, "", flat.misfit),
+    ]
     return rows, data
 
 
@@ -136,9 +152,3 @@ def _both() -> tuple[float, float]:
 def _within(crystal: Crystal, window_ev: tuple[float, float]) -> npt.NDArray[np.bool_]:
     above = crystal.energies_ev - crystal.pi_ev
     return (above >= window_ev[0]) & (above <= window_ev[1])
-
-
-def _normalised(crystal: Crystal, spectrum: Array) -> Array:
-    """Within both windows, of unit sum there."""
-    there = spectrum[_within(crystal, _both())]
-    return np.asarray(there / there.sum())

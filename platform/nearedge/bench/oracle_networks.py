@@ -67,11 +67,11 @@ def rank_networks(
     `measure_rows`, `ranking_rows`. ``begin`` is told what is calculated now.
     """
     found: dict[str, list[Spectra]] = {}
+    largest = max(len(atoms) for atoms in networks)
     rows: list[Row] = []
     for name, crystal in crystals.items():
         if cases[name].network is None:
             continue
-        largest = max(len(atoms) for atoms in networks)
         if largest > cases[name].largest_network:
             rows.append(Row.shown(f"{name}: not shown networks, {largest} atoms take it too long", None))
             continue
@@ -86,7 +86,7 @@ def rank_networks(
     for name, spectra in found.items():
         means = [one.mean for one in spectra]
         more, data[name] = network_rows(name, crystals[name], means, unsaturated)
-        data[name].update(spectra=means, seconds=[one.seconds for one in spectra])
+        data[name].update(spectra=means, seconds=[one.seconds for one in spectra], atoms=largest)
         others, data[name]["measures"] = measure_rows(name, crystals[name], means, unsaturated)
         rows += [*more, *others, *_by_coordination(name, crystals[name], spectra, networks)]
         if judge is not None and name != judge:

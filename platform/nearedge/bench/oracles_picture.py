@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from nearedge.bench.base import BenchResult
+from nearedge.bench.oracle_measures import normalised
 from nearedge.bench.oracle_rows import DIAMOND_EV, PI_EV, PI_WINDOW_EV, SIGMA_EV, Crystal
 from nearedge.report.style import BEST_COLOURS, GUIDED, MUTED, TARGET, UNGUIDED
 
@@ -14,7 +15,9 @@ _SERIES_SHOWN_EV = (-2, 20)
 
 
 def draw(result: BenchResult, path: Path) -> None:
-    """Left: graphite and diamond by every oracle, each aligned once. Right: the networks, from sp³ to sp²."""
+    """Left: graphite and diamond by every oracle, each aligned once. Right: the networks, from sp³ to sp², with the
+    crystals that they are compared with.
+    """
     from matplotlib.figure import Figure
 
     crystals = {name: Crystal(**arrays) for name, arrays in result.data["crystals"].items()}
@@ -35,6 +38,9 @@ def draw(result: BenchResult, path: Path) -> None:
             _draw_networks(row[1], ends[name], networks[name])
         else:
             row[1].set_axis_off()
+    figure.supylabel(
+        "absorption: left, highest point 1; right, unit area from π* − 2 to π* + 12.5 eV", fontsize=9
+    )
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)
     axes[-1, 0].set_xlabel(
         "photon energy (eV), π* of graphite at 285.4\ndotted: π*, diamond's edge and σ* of experiment"
@@ -42,7 +48,8 @@ def draw(result: BenchResult, path: Path) -> None:
     lowest = [row[1] for row, name in zip(axes, crystals, strict=False) if name in networks]
     if lowest:
         lowest[-1].set_xlabel(
-            "the same, a-C networks from few (pale) to many sp² atoms (dark)\ndashed: what lies between counts as π*"
+            "photon energy (eV), the same; a-C from few (pale) to many sp² atoms (dark)\n"
+            "thin: crystals calculated alike; dashed: what lies between counts as π*"
         )
         lowest[-1].tick_params(labelbottom=True)
     figure.savefig(path, dpi=110)
@@ -52,18 +59,17 @@ def _draw_networks(axis: Any, crystal: Crystal, networks: dict[str, Any]) -> Non
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("sp2", BEST_COLOURS[::-1])
+    energies = crystal.photon_ev(0.0) + crystal.energies_ev
+    for end, colour in ((crystal.graphite, TARGET), (crystal.diamond, UNGUIDED)):
+        axis.plot(energies, normalised(crystal, end), color=colour, lw=0.8, zorder=3)
     order = np.argsort(networks["unsaturated"])
     for place, index in enumerate(order):
-        spectrum = np.asarray(networks["spectra"][index])
-        axis.plot(
-            crystal.photon_ev(0.0) + crystal.energies_ev,
-            spectrum / spectrum.max(),
-            color=colours(place / max(1, len(order) - 1)),
-            lw=1.1,
-        )
+        spectrum = normalised(crystal, np.asarray(networks["spectra"][index]))
+        axis.plot(energies, spectrum, color=colours(place / max(1, len(order) - 1)), lw=1.3)
+    axis.set_title(f"{len(order)} networks of {networks['atoms']} atoms", fontsize=9, loc="left")
     for border in PI_WINDOW_EV:
         axis.axvline(PI_EV + border, color=MUTED, lw=0.8, ls="--")
-    axis.set(ylim=(0, 1.08), yticks=[], xlim=_SHOWN_EV)
+    axis.set(ylim=(0, None), yticks=[], xlim=_SHOWN_EV)
 
 
 def draw_convergence(result: BenchResult, path: Path) -> None:

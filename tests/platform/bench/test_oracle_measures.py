@@ -64,13 +64,16 @@ def test_networks_are_counted_by_each_measure_and_those_outside_are_named():
         assert counts[f"toy: between by {title}, of 3"] == 3
         assert data[title]["networks"] == sorted(data[title]["networks"])
     assert data["weight of graphite in a fit"]["networks"] == pytest.approx(shares, abs=1e-4)
-    assert max(data["misfit"]) < 1e-9
+    assert data["fits"]["free"][0] == pytest.approx([0.2, 0.8, 0.0], abs=1e-4)
+    flat, misfit = rows[-2:]
+    assert 0 < flat.measured < 1
+    assert misfit.measured < 1e-9 < misfit.baseline
     rows, _ = measure_rows("toy", CRYSTAL, [*inside[:2], mixture(1.1)], shares)
     assert rows[0].measured == 2
     assert rows[0].what.endswith("of 3; outside: those with 90 % of sp² + sp")
 
 
 def test_without_a_peak_of_graphite_nothing_is_between():
-    rows, data = measure_rows("toy", FLAT, [CRYSTAL.graphite, CRYSTAL.diamond], [1.0, 0.0])
+    rows, _ = measure_rows("toy", FLAT, [CRYSTAL.graphite, CRYSTAL.diamond], [1.0, 0.0])
     assert {row.measured for row in rows if "between by" in row.what} == {0}
-    assert np.isnan(data["misfit"]).all()
+    assert all(np.isnan(row.measured) for row in rows if "between by" not in row.what)
