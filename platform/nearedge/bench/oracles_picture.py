@@ -39,7 +39,7 @@ def draw(result: BenchResult, path: Path) -> None:
         else:
             row[1].set_axis_off()
     figure.supylabel(
-        "absorption: left, highest point 1; right, unit area from π* − 2 to π* + 12.5 eV", fontsize=9
+        "absorption (left: over its maximum; right: of unit area from π* − 2 to π* + 12.5 eV)", fontsize=9
     )
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)
     axes[-1, 0].set_xlabel(
@@ -48,8 +48,8 @@ def draw(result: BenchResult, path: Path) -> None:
     lowest = [row[1] for row, name in zip(axes, crystals, strict=False) if name in networks]
     if lowest:
         lowest[-1].set_xlabel(
-            "photon energy (eV), the same; a-C from few (pale) to many sp² atoms (dark)\n"
-            "thin: crystals calculated alike; dashed: what lies between counts as π*"
+            "photon energy (eV); a-C from few (pale) to many sp² atoms (dark)\n"
+            "thin: crystals calculated alike; dashed: borders of π*"
         )
         lowest[-1].tick_params(labelbottom=True)
     figure.savefig(path, dpi=110)
