@@ -162,7 +162,7 @@ SERIES: tuple[Series, ...] = (
         "gpaw",
         "k-points",
         "k_points",
-        ((6, 6, 6), (8, 8, 8), (10, 10, 10), (12, 12, 12), (14, 14, 14)),
+        ((6, 6, 6), (8, 8, 8), (10, 10, 10), (12, 12, 12)),
         crystal="diamond",
     ),
     Series("gpaw", "k-points along c", "k_points", ((12, 12, 1), (12, 12, 2))),
