@@ -135,7 +135,7 @@ CASES: dict[str, Case] = {
         "espresso",
         {"image_distance_a": 4.0},
         network={"cutoff_ry": 30, "k_spacing_per_a": 2.0, "image_distance_a": 0},
-        ends={"cutoff_ry": 30, "image_distance_a": 4.0},
+        ends={"cutoff_ry": 30},
         network_absorbers=4,
         largest_network=64,
         photon_zero_ev=284.0,
@@ -208,5 +208,14 @@ SERIES: tuple[Series, ...] = (
         {"cutoff_ry": 40, "image_distance_a": 0},
     ),
     Series("espresso", "distance of holes (Å)", "image_distance_a", (0, 4.0), {"cutoff_ry": 40}),
+    Series("espresso", "distance of holes (Å), 30 Ry", "image_distance_a", (0, 4.0, 6.0), {"cutoff_ry": 30}),
+    Series(
+        "espresso",
+        "distance of holes (Å), 30 Ry",
+        "image_distance_a",
+        (0, 4.0, 6.0),
+        {"cutoff_ry": 30},
+        crystal="diamond",
+    ),
 )
 """What should converge; the core hole is a choice, and shown with the others."""
