@@ -20,6 +20,7 @@ import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.special import expit
 
 from nearedge_db.errors import UserError
 from nearedge_db.hashing import settings_hash
@@ -36,12 +37,14 @@ from nearedge_services.oracles.per_absorber import (
     chosen_absorbers,
     turns,
 )
+from nearedge_services.oracles.xtb_xanes import chemical_potential
 from nearedge_services.spectra.grid import EnergyGrid
 
 Array = npt.NDArray[np.float64]
 
-#: Raise whenever the same settings would give other labels than before.
+#: Raise whenever the same settings would give other labels than before; with a core hole: `HOLE_RECIPE`.
 RECIPE = 1
+HOLE_RECIPE = 2
 
 _GROUND = "ground"
 _OF_THE_RUN = {
@@ -130,7 +133,8 @@ class GpawOracle:
 
     def _hash_without(self, left_out: set[str]) -> str:
         values = self.settings.model_dump(mode="json", exclude=left_out)
-        return settings_hash(self.name, {"recipe": RECIPE, **values})
+        recipe = RECIPE if self.settings.core_hole == "initial-state" else HOLE_RECIPE
+        return settings_hash(self.name, {"recipe": recipe, **values})
 
     def check_installed(self) -> None:
         """Raise UserError unless GPAW is there."""
@@ -218,6 +222,9 @@ class GpawOracle:
                 got=f"{edge:.1f} eV and zero_ev {self.settings.zero_ev:g}",
                 fix=f"set zero_ev near {edge:.0f}",
             )
+        excited["occupations"] = without_photoelectron(
+            excited, gpaw_setups.HOLES[kind], self.settings.smearing_ev
+        )
         return {"edge_ev": np.array(edge), "spectrum": self._spectrum(excited, 0, shift)}
 
     def _spectrum(self, result: Row, number: int, shift_ev: float) -> Array:
@@ -289,6 +296,18 @@ class GpawOracle:
             raise OracleCrash("GPAW ended without a result")
         with np.load(result, allow_pickle=False) as arrays:
             return dict(arrays)
+
+
+def without_photoelectron(result: Row, electrons: float, smearing_ev: float) -> Array:
+    """Occupations (K, n), from 0 to 1, of the result's states without so many of its electrons.
+
+    A cell with a core hole is neutral by the photoelectron in its lowest empty state, which must not block that
+    state: it is a final one. K points of equal weight.
+    """
+    energies = result["energies_ev"]
+    left = 2 * float(result["occupations"].sum()) - electrons * len(energies)
+    mu = chemical_potential(np.sort(energies, axis=None), left, smearing_ev)
+    return np.asarray(expit((mu - energies) / smearing_ev))
 
 
 def _ground_setups(atoms: Atoms) -> dict[str, str]:

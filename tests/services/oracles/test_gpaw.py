@@ -10,10 +10,10 @@ from tests.reference import reference_path
 from tests.services.oracles.contract import OracleContract
 
 from nearedge_db.errors import UserError
-from nearedge_services.oracles import gpaw_setups
+from nearedge_services.oracles import gpaw, gpaw_setups
 from nearedge_services.oracles.errors import NotConverged, OracleCrash, OracleTimeout
 from nearedge_services.oracles.factory import make_oracle
-from nearedge_services.oracles.gpaw import GpawOracle, GpawSettings
+from nearedge_services.oracles.gpaw import GpawOracle, GpawSettings, without_photoelectron
 from nearedge_services.oracles.per_absorber import WORK_VARIABLE
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.structures.extxyz import read_structures
@@ -98,6 +98,33 @@ def test_a_core_hole_has_an_absolute_edge_and_continues_after_a_failure(work, mo
     assert len(edges) == 2
     assert 284 < min(edges) <= max(edges) < 294  # experiment: diamond begins at 289 eV
     np.testing.assert_allclose(label.xanes @ oracle.grid.weights, 1.0)
+
+
+def test_the_photoelectron_does_not_block_the_state_it_is_in():
+    energies = np.array(
+        [[-5.0, 1.0, 3.0], [-5.2, 1.1, 3.2]]
+    )  # two points; one filled band, the next holds the electron
+    result = {"energies_ev": energies, "occupations": np.array([[1.0, 0.55, 0.0], [1.0, 0.45, 0.0]])}
+    without = without_photoelectron(result, 1.0, 0.1)
+    np.testing.assert_allclose(without, [[1, 0, 0], [1, 0, 0]], atol=1e-6)
+    half = without_photoelectron(result, 0.5, 0.1)
+    assert 2 * half.sum() == pytest.approx(2 * result["occupations"].sum() - 2 * 0.5)
+    np.testing.assert_allclose(without_photoelectron(result, 0.0, 0.1), result["occupations"], atol=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core_hole", ["half", "full"])
+def test_with_a_hole_the_lowest_final_state_is_there(core_hole, monkeypatch):
+    """Counting the photoelectron as one that was there before takes strength from the edge."""
+    needs_gpaw()
+    spectra = []
+    for counted in (False, True):
+        if counted:
+            monkeypatch.setattr(gpaw, "without_photoelectron", lambda result, *_: result["occupations"])
+        oracle = make_oracle("gpaw", {**CHEAP, "core_hole": core_hole, "absorbers": [0]})
+        spectra.append(oracle.label(diamond()).xanes[0])
+    first = int((spectra[0] > 0.05 * spectra[0].max()).argmax())
+    assert spectra[0][first : first + 5].sum() > 1.03 * spectra[1][first : first + 5].sum()
 
 
 @pytest.mark.slow
