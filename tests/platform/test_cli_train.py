@@ -121,6 +121,51 @@ def test_unlabelled_data_are_one_clear_error(app, tmp_path):
         CliRunner().invoke(app, ["surrogate", str(data), "-o", str(tmp_path)], catch_exceptions=False)
 
 
+def labelled_by(*made_by: tuple[str, str] | None) -> list[Atoms]:
+    """A frame for each oracle and settings; None is one that does not say."""
+    result = frames(groups=len(made_by), copies=1)
+    for atoms, one in zip(result, made_by, strict=True):
+        if one is not None:
+            atoms.info.update(oracle=one[0], oracle_settings=one[1])
+    return result
+
+
+XTB, OTHER_XTB, GPAW = ("xtb", "a1" * 32), ("xtb", "b2" * 32), ("gpaw", "c3" * 32)
+
+
+@pytest.mark.parametrize("kind", ["surrogate", "potential"])
+@pytest.mark.parametrize(
+    ("made_by", "told"),
+    [
+        ((XTB, XTB, GPAW), ("1 by gpaw with settings c3c3", "2 by xtb with settings a1a1")),
+        ((XTB, OTHER_XTB), ("1 by xtb with settings a1a1", "1 by xtb with settings b2b2")),
+        ((XTB, None, None), ("2 that do not say by which", "1 by xtb")),
+    ],
+)
+def test_labels_of_different_oracles_or_settings_are_refused(app, tmp_path, kind, made_by, told):
+    data = tmp_path / "data.extxyz"
+    write_structures(data, labelled_by(*made_by))
+    with pytest.raises(UserError, match="different oracles or settings") as caught:
+        CliRunner().invoke(app, [kind, str(data), "-o", str(tmp_path / "models")], catch_exceptions=False)
+    assert all(part in str(caught.value) for part in (*told, "data.extxyz", "nearedge label"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("made_by", [(XTB, XTB), (None, None)])
+def test_labels_of_one_kind_are_accepted(tmp_path, made_by):
+    train_module.check_one_oracle(labelled_by(*made_by), tmp_path)
+
+
+def test_the_prior_learns_positions_of_whatever_oracle(app, tmp_path, monkeypatch):
+    data = tmp_path / "data.extxyz"
+    write_structures(data, labelled_by(XTB, GPAW))
+    reached = []
+    monkeypatch.setattr(train_module, "split_by_group", lambda *_: reached.append(1))
+    CliRunner().invoke(app, ["prior", str(data), "-o", str(tmp_path / "models")])
+    assert reached == [1]
+
+
 @pytest.mark.parametrize("inside", [".", "below"])
 def test_an_output_folder_that_is_a_file_is_told_first(app, tmp_path, inside):
     file = tmp_path / "models"

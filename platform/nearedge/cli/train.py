@@ -1,6 +1,7 @@
 """``nearedge train``: one of the three models from labelled structures."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -60,7 +61,10 @@ def train(
     folder = output / kind
     check_output_folder(folder)
     settings = make_settings(kind, overrides or [])
-    training, unseen = split_by_group(read_structures(data), held_out, seed)
+    frames = read_structures(data)
+    if kind is not ModelKind.prior:
+        check_one_oracle(frames, data)
+    training, unseen = split_by_group(frames, held_out, seed)
     package = PACKAGES[kind]
     train_model = getattr(import_module(f"{package}.training"), f"train_{kind}")
     start = getattr(import_module(f"{package}.{kind}"), kind.capitalize()).load(initial) if initial else None
@@ -107,6 +111,27 @@ def make_settings(kind: ModelKind, overrides: Sequence[str]) -> "BaseModel":
             got=first.get("input"),
             fix=f"known settings: {', '.join(settings.model_fields)}",
         ) from error
+
+
+def check_one_oracle(structures: Sequence["Atoms"], data: Path) -> None:
+    """Raise UserError where the labels are of more than one oracle, or of one with different settings.
+
+    Frames that do not say who labelled them are one kind of their own.
+    """
+    keys = ("oracle", "oracle_settings")
+    kinds = Counter(tuple(str(atoms.info.get(key, "")) for key in keys) for atoms in structures)
+    if len(kinds) > 1:
+        found = (
+            f"{count} by {oracle or 'an oracle'} with settings {settings[:12] or 'unknown'}"
+            if oracle or settings
+            else f"{count} that do not say by which"
+            for (oracle, settings), count in sorted(kinds.items())
+        )
+        raise UserError(
+            "the structures are labelled by different oracles or settings",
+            got=f"{data}: {', '.join(found)}",
+            fix="train on those of one oracle and settings; `nearedge label` labels the others again",
+        )
 
 
 def split_by_group(
