@@ -1,5 +1,7 @@
 """``nearedge label`` and ``nearedge seeds``: files in, labelled files out, interrupted or not."""
 
+import json
+
 import pytest
 from ase.build import bulk
 from typer import Typer
@@ -46,6 +48,7 @@ def test_labels_every_frame(inputs, tmp_path):
     frames = read_structures(output)
     assert [atoms.info["group"] for atoms in frames] == ["g0", "g1", "g2"]
     assert all(labelled(atoms) for atoms in frames)
+    assert all("fermi_ev" in json.loads(atoms.info["oracle_details"]) for atoms in frames)
 
 
 def test_continues_where_it_stopped(inputs, tmp_path, monkeypatch):

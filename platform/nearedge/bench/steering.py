@@ -257,7 +257,7 @@ def _bare(atoms: Atoms) -> Atoms:
     copy = atoms.copy()
     for name in ("xanes", "REF_forces"):
         copy.arrays.pop(name, None)
-    for name in ("REF_energy", "xanes_energies"):
+    for name in ("REF_energy", "xanes_energies", "oracle_details"):
         copy.info.pop(name, None)
     return copy
 

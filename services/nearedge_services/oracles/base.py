@@ -6,6 +6,7 @@ Example:
     >>> labelled.info["REF_energy"], labelled.arrays["xanes"].shape   # doctest: +SKIP
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 
 from nearedge_services.oracles.errors import BadGeometry, NotFinite, OracleCrash
 from nearedge_services.spectra.grid import EnergyGrid
+from nearedge_services.structures.extxyz import DETAILS
 from nearedge_services.structures.neighbours import find_pairs
 
 Array = npt.NDArray[np.float64]
@@ -52,6 +54,8 @@ class Label:
     def attach(self, atoms: Atoms) -> Atoms:
         """Copy of ``atoms`` in the labelled convention: REF_energy, REF_forces, xanes, xanes_energies.
 
+        ``info["oracle_details"]`` is the details as a JSON text, where there are any.
+
         Raises ValueError when the label belongs to another number of atoms.
         """
         if len(atoms) != len(self.forces_ev_per_a):
@@ -59,6 +63,9 @@ class Label:
         labelled = atoms.copy()
         labelled.info["REF_energy"] = float(self.energy_ev)
         labelled.info["xanes_energies"] = np.array(self.energies_ev)
+        labelled.info.pop(DETAILS, None)
+        if self.details:
+            labelled.info[DETAILS] = json.dumps(self.details)
         labelled.arrays["REF_forces"] = np.array(self.forces_ev_per_a)
         labelled.arrays["xanes"] = np.array(self.xanes)
         return labelled

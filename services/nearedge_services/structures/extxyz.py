@@ -13,6 +13,9 @@ from nearedge_services.files import replacing
 from nearedge_services.structures.frames import find_frames
 from nearedge_services.structures.malformed import PARSER_ERRORS, diagnose, reason_of
 
+#: Key of ``info`` with what else an oracle says of its label (stress, Fermi level, edges), as a JSON text.
+DETAILS = "oracle_details"
+
 
 def read_structures(path: str | Path, size: int | None = None) -> list[Atoms]:
     """Read every frame of an extended XYZ file, or of its first ``size`` bytes; labels stay in ``info`` and ``arrays``.
@@ -89,7 +92,18 @@ def write_structures(path: str | Path, atoms_list: Sequence[Atoms], append: bool
 
 
 def _write(path: Path, atoms_list: Sequence[Atoms], append: bool) -> None:
-    write(path, list(atoms_list), format="extxyz", append=append, write_results=False)
+    frames = [_escaped(atoms) for atoms in atoms_list]
+    write(path, frames, format="extxyz", append=append, write_results=False)
+
+
+def _escaped(atoms: Atoms) -> Atoms:
+    """The same, with backslashes of the details doubled: ASE escapes quotes only, and takes both away again."""
+    details = atoms.info.get(DETAILS)
+    if not isinstance(details, str) or "\\" not in details:
+        return atoms
+    copy = atoms.copy()
+    copy.info[DETAILS] = details.replace("\\", "\\\\")
+    return copy
 
 
 def labelled(atoms: Atoms) -> bool:

@@ -1,6 +1,8 @@
 """What every oracle must satisfy: subclass `OracleContract` and give it fixtures."""
 
+import json
 import pickle
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -79,6 +81,8 @@ class OracleContract:
         assert labelled(attached)
         assert "REF_energy" not in structure.info
         assert attached.info["REF_energy"] == label.energy_ev
+        assert attached.info["oracle_details"] == json.dumps(label.details)
+        assert "oracle_details" not in replace(label, details={}).attach(attached).info  # of another label
 
     def test_attach_refuses_another_structure(self, structure, label):
         with pytest.raises(ValueError, match="atoms"):

@@ -1,5 +1,7 @@
 """Structures on disk."""
 
+import json
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -42,6 +44,21 @@ def test_groups_stay_text(tmp_path, group):
     atoms.info["group"] = group
     write_structures(tmp_path / "a.extxyz", [atoms])
     assert isinstance(read_structures(tmp_path / "a.extxyz")[0].info["group"], str)
+
+
+@pytest.mark.parametrize(
+    "name", ["C.UPF", "a b's.UPF", 'quote".UPF', "back\\slash.UPF", "größe.UPF", "line\nend"]
+)
+def test_details_of_the_oracle_stay_a_json_text(tmp_path, name):
+    atoms = labelled_atoms()
+    details = {"fermi_ev": -1.5, "edges_ev": {"0": 285.4}, "stress": [0.1] * 6, "digests": {name: "ab" * 32}}
+    atoms.info["oracle_details"] = json.dumps(details)
+    for append in (False, True):
+        write_structures(tmp_path / "a.extxyz", [atoms], append=append)
+    assert json.loads(atoms.info["oracle_details"]) == details
+    for back in read_structures(tmp_path / "a.extxyz"):
+        assert json.loads(back.info["oracle_details"]) == details
+        assert labelled(back)
 
 
 def test_append(tmp_path):
