@@ -157,6 +157,16 @@ def test_labels_of_one_kind_are_accepted(tmp_path, made_by):
     train_module.check_one_oracle(labelled_by(*made_by), tmp_path)
 
 
+def test_exports_of_a_campaign_say_their_settings_too(tmp_path):
+    exported = labelled_by(XTB, XTB, XTB)
+    for atoms in exported[1:]:
+        atoms.info["settings_hash"] = atoms.info.pop("oracle_settings")
+    train_module.check_one_oracle(exported, tmp_path)
+    exported[2].info["settings_hash"] = OTHER_XTB[1]
+    with pytest.raises(UserError, match="different oracles or settings"):
+        train_module.check_one_oracle(exported, tmp_path)
+
+
 def test_the_prior_learns_positions_of_whatever_oracle(app, tmp_path, monkeypatch):
     data = tmp_path / "data.extxyz"
     write_structures(data, labelled_by(XTB, GPAW))

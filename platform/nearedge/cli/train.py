@@ -116,10 +116,16 @@ def make_settings(kind: ModelKind, overrides: Sequence[str]) -> "BaseModel":
 def check_one_oracle(structures: Sequence["Atoms"], data: Path) -> None:
     """Raise UserError where the labels are of more than one oracle, or of one with different settings.
 
-    Frames that do not say who labelled them are one kind of their own.
+    Frames that do not say who labelled them are one kind of their own. A campaign's exports have the settings under
+    ``settings_hash``.
     """
-    keys = ("oracle", "oracle_settings")
-    kinds = Counter(tuple(str(atoms.info.get(key, "")) for key in keys) for atoms in structures)
+    kinds = Counter(
+        (
+            str(atoms.info.get("oracle", "")),
+            str(atoms.info.get("oracle_settings", atoms.info.get("settings_hash", ""))),
+        )
+        for atoms in structures
+    )
     if len(kinds) > 1:
         found = (
             f"{count} by {oracle or 'an oracle'} with settings {settings[:12] or 'unknown'}"
