@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import typer
+from ase import Atoms
 from tests.reference import reference_path
 from typer.testing import CliRunner
 
 from nearedge.cli.spectrum import spectrum
 from nearedge_db.errors import UserError
 from nearedge_services.spectra.reading import read_spectrum
+from nearedge_services.structures.extxyz import write_structures
 
 app = typer.Typer()
 app.command()(spectrum)
@@ -106,3 +108,17 @@ def test_the_measured_file_is_never_overwritten(measured, tmp_path):
 
 def test_help_ends_with_an_example():
     assert "Example: nearedge spectrum" in " ".join(run("--help").output.split())
+
+
+def test_no_mean_over_labels_of_different_oracles(tmp_path):
+    frames = []
+    for oracle in ("xtb", "gpaw"):
+        atoms = Atoms("C2", positions=[[0, 0, 0], [1.4, 0, 0]], cell=[4, 4, 4], pbc=True)
+        atoms.info.update(REF_energy=-1.5, xanes_energies=np.linspace(0, 5, 11), oracle=oracle)
+        atoms.arrays.update(REF_forces=np.zeros((2, 3)), xanes=np.ones((2, 11)))
+        frames.append(atoms)
+    path = tmp_path / "mixed.extxyz"
+    write_structures(path, frames)
+    with pytest.raises(UserError, match="different oracles"):
+        run(path)
+    assert run(path, "--frame", 1).exit_code == 0

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from nearedge_db.errors import UserError
 from nearedge_services.structures.extxyz import write_structures
+from nearedge_services.structures.labelled_by import check_one_oracle
 
 train_module = importlib.import_module("nearedge.cli.train")
 
@@ -154,17 +155,17 @@ def test_labels_of_different_oracles_or_settings_are_refused(app, tmp_path, kind
 
 @pytest.mark.parametrize("made_by", [(XTB, XTB), (None, None)])
 def test_labels_of_one_kind_are_accepted(tmp_path, made_by):
-    train_module.check_one_oracle(labelled_by(*made_by), tmp_path)
+    check_one_oracle(labelled_by(*made_by), tmp_path)
 
 
 def test_exports_of_a_campaign_say_their_settings_too(tmp_path):
     exported = labelled_by(XTB, XTB, XTB)
     for atoms in exported[1:]:
         atoms.info["settings_hash"] = atoms.info.pop("oracle_settings")
-    train_module.check_one_oracle(exported, tmp_path)
+    check_one_oracle(exported, tmp_path)
     exported[2].info["settings_hash"] = OTHER_XTB[1]
     with pytest.raises(UserError, match="different oracles or settings"):
-        train_module.check_one_oracle(exported, tmp_path)
+        check_one_oracle(exported, tmp_path)
 
 
 def test_the_prior_learns_positions_of_whatever_oracle(app, tmp_path, monkeypatch):

@@ -75,6 +75,7 @@ def _read(file: Path, absorber: str, frame: int | None) -> "tuple[Spectrum, list
     from nearedge_services.spectra.labelled import label_cell_means, label_spectrum
     from nearedge_services.spectra.reading import read_spectrum
     from nearedge_services.structures.extxyz import read_structures
+    from nearedge_services.structures.labelled_by import check_one_oracle
 
     if file.suffix.lower() not in {".extxyz", ".xyz"}:
         if frame is not None:
@@ -87,6 +88,7 @@ def _read(file: Path, absorber: str, frame: int | None) -> "tuple[Spectrum, list
                 "no such frame", got=f"{frame} of {len(frames)}", fix=f"choose 0 to {len(frames) - 1}"
             )
         frames = [frames[frame]]
+    check_one_oracle(frames, file)
     means = list(label_cell_means(frames, absorber)[1])
     return label_spectrum(frames, absorber), means if len(means) > 1 else []
 

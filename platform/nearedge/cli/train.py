@@ -1,7 +1,6 @@
 """``nearedge train``: one of the three models from labelled structures."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -57,6 +56,7 @@ def train(
     from nearedge.cli.outputs import check_output_folder
     from nearedge_services.files import replacing
     from nearedge_services.structures.extxyz import read_structures
+    from nearedge_services.structures.labelled_by import check_one_oracle
 
     folder = output / kind
     check_output_folder(folder)
@@ -111,33 +111,6 @@ def make_settings(kind: ModelKind, overrides: Sequence[str]) -> "BaseModel":
             got=first.get("input"),
             fix=f"known settings: {', '.join(settings.model_fields)}",
         ) from error
-
-
-def check_one_oracle(structures: Sequence["Atoms"], data: Path) -> None:
-    """Raise UserError where the labels are of more than one oracle, or of one with different settings.
-
-    Frames that do not say who labelled them are one kind of their own. A campaign's exports have the settings under
-    ``settings_hash``.
-    """
-    kinds = Counter(
-        (
-            str(atoms.info.get("oracle", "")),
-            str(atoms.info.get("oracle_settings", atoms.info.get("settings_hash", ""))),
-        )
-        for atoms in structures
-    )
-    if len(kinds) > 1:
-        found = (
-            f"{count} by {oracle or 'an oracle'} with settings {settings[:12] or 'unknown'}"
-            if oracle or settings
-            else f"{count} that do not say by which"
-            for (oracle, settings), count in sorted(kinds.items())
-        )
-        raise UserError(
-            "the structures are labelled by different oracles or settings",
-            got=f"{data}: {', '.join(found)}",
-            fix="train on those of one oracle and settings; `nearedge label` labels the others again",
-        )
 
 
 def split_by_group(
