@@ -67,7 +67,8 @@ class Labeler(LedgerWorker):
                 return self._seed(oracle, task.payload)
         with self.database.session() as session:
             atoms = to_atoms(get_structure(session, task.structure_id or 0))
-        self._runs = runs_of(oracle, atoms.numbers)
+        with classified():
+            self._runs = runs_of(oracle, atoms.numbers)
         with self._watched(self._limit_s(asked, task, len(atoms))):
             label = check_label(check_shapes(oracle.label(atoms), len(atoms), asked.grid))
         if self._changes:
@@ -125,7 +126,8 @@ class Labeler(LedgerWorker):
         self._changes = _next(asked, self._failures(task)) or {}
         if not self._changes:
             return asked
-        return make_oracle(asked.name, changed(_settings_of(asked), self._changes))
+        with classified():
+            return make_oracle(asked.name, changed(_settings_of(asked), self._changes))
 
     def _failures(self, task: Task) -> list[str]:
         with self.database.session() as session:

@@ -19,6 +19,7 @@ from nearedge_agents.labeler import Labeler
 from nearedge_agents.pool import Pool, Work
 from nearedge_agents.worker import TaskReport
 from nearedge_db.database import Database, url_of_run
+from nearedge_db.errors import UserError
 from nearedge_db.hashing import task_identity
 from nearedge_db.ledger import Ledger, Task
 from nearedge_db.schema import AttemptRow, LabelRow, OracleSettings
@@ -153,6 +154,23 @@ def test_a_bad_geometry_is_quarantined_with_its_reason(database):
     assert report.state is TaskState.QUARANTINED
     assert report.error.startswith("BadGeometry: atoms overlap")
     assert labels(database) == 0
+
+
+@pytest.mark.parametrize("broken", ["label", "runs"])
+def test_settings_that_do_not_fit_one_structure_end_that_label_only(database, monkeypatch, broken):
+    tasks = [label_task(database, diamond(seed)) for seed in (0, 1)]
+    labeler = Labeler(database.url, "xtb", {})
+
+    def refuse(*_):
+        raise UserError("the edge lies below the zero", got="270 eV", fix="set zero_ev near 270")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(labeler.oracle), broken, refuse, raising=False)
+        report = labeler.work(tasks[0].id)
+    assert report.state is TaskState.QUARANTINED
+    assert report.error == "UnfitSettings: the edge lies below the zero; got 270 eV; set zero_ev near 270"
+    assert labeler.ledger.get(tasks[0].id).attempts == 1
+    assert labeler.work(tasks[1].id).state is TaskState.DONE
 
 
 def test_a_run_that_does_not_converge_is_tried_again_then_set_aside(database):

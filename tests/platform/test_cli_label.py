@@ -120,6 +120,26 @@ def test_keeps_the_good_frames_when_one_fails(inputs, tmp_path):
     assert len(read_structures(output)) == 2
 
 
+def test_keeps_the_good_frames_when_the_settings_do_not_fit_one(inputs, tmp_path, monkeypatch):
+    path, _ = inputs
+    original, calls = XtbOracle.label, []
+
+    def refuse_first(self, atoms):
+        calls.append(1)
+        if len(calls) == 1:
+            raise UserError("the edge lies below the zero", got="270 eV", fix="set zero_ev near 270")
+        return original(self, atoms)
+
+    monkeypatch.setattr(XtbOracle, "label", refuse_first)
+    output = tmp_path / "out.extxyz"
+    result = invoke(label, path, "-o", output)
+    assert result.exit_code == 1
+    assert "frame 0 failed: UserError: the edge lies below the zero; got 270 eV" in " ".join(
+        result.output.split()
+    )
+    assert [atoms.info["group"] for atoms in read_structures(output)] == ["g1", "g2"]
+
+
 def test_bad_input_is_a_user_error(inputs, tmp_path):
     path, _ = inputs
     output = tmp_path / "out.extxyz"

@@ -51,8 +51,8 @@ def label(
             continue
         try:
             labelled = method.label(frame).attach(frame)
-        except OracleError as error:
-            failures.append((number, f"{type(error).__name__}: {error.reason}"))
+        except (OracleError, UserError) as error:  # the others may succeed
+            failures.append((number, f"{type(error).__name__}: {error}"))
             continue
         labelled.info.update(oracle=method.name, oracle_settings=method.settings_hash)
         write_structures(output, [labelled], append=True)

@@ -17,6 +17,7 @@ class FailureKind(StrEnum):
     CRASH = "crash"
     BAD_GEOMETRY = "bad geometry"
     MISSING_DATA = "missing data"
+    UNFIT_SETTINGS = "unfit settings"
     CANCELLED = "cancelled"
 
 
@@ -98,16 +99,27 @@ class MissingData(OracleError):  # noqa: N818
     retryable: ClassVar[bool] = False
 
 
+class UnfitSettings(OracleError):  # noqa: N818
+    """The settings do not fit this structure, which only its calculation shows: the same try fails again until
+    somebody changes them. Others may succeed, so it ends no campaign.
+    """
+
+    kind: ClassVar[FailureKind] = FailureKind.UNFIT_SETTINGS
+    retryable: ClassVar[bool] = False
+
+
 @contextmanager
 def classified() -> Iterator[None]:
     """Make an OracleError of whatever a calculation raises inside: what nobody foresaw is a crash, with its text.
 
-    A UserError passes: the settings are at fault, and no other structure would fare better.
+    A UserError says what is wrong with one structure and these settings: the others are still to be tried.
     """
     try:
         yield
-    except (OracleError, UserError):
+    except OracleError:
         raise
+    except UserError as error:
+        raise UnfitSettings(str(error)) from error
     except MemoryError as error:
         raise OutOfMemory(f"MemoryError: {error}") from error
     except Exception as error:

@@ -132,8 +132,7 @@ class EspressoOracle:
     def label(self, atoms: Atoms) -> Label:
         """Energy and forces of the cell, and a spectrum of unit area (1/eV) for each absorber.
 
-        Raises UserError (element, absorber, pseudopotential) or any OracleError; what was finished is kept for the
-        next try.
+        Raises UserError (element, absorber) or any OracleError; what was finished is kept for the next try.
         """
         started = time.perf_counter()
         self.check_elements(atoms.numbers)

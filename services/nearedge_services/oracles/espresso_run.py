@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearedge_db.errors import UserError
+from nearedge_services.oracles.errors import MissingData
 from nearedge_services.oracles.espresso_files import PwResult, read_pw, read_xspectra
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.per_absorber import RunSettings
@@ -61,9 +62,16 @@ class Programs:
         """The file of that name. Raises UserError where it is in none of the folders."""
         return find_pseudopotential(name, self.settings.pseudo_dirs)
 
+    def _read(self, name: str) -> str:
+        """Text of the file of that name. Raises MissingData where it has gone, or is not on this node."""
+        try:
+            return read_pseudopotential(self.pseudopotential(name))
+        except (UserError, OSError) as error:
+            raise MissingData(str(error)) from error
+
     def digests(self, names: Sequence[str]) -> dict[str, str]:
         """SHA-256 of the files by name: what tells two files of one name apart."""
-        return {name: digest(read_pseudopotential(self.pseudopotential(name))) for name in sorted(set(names))}
+        return {name: digest(self._read(name)) for name in sorted(set(names))}
 
     def session(self, name: str) -> Session:
         """A scratch folder for one cell."""
@@ -72,7 +80,7 @@ class Programs:
     def pw(self, session: Session, text: str, names: dict[str, str]) -> PwResult:
         """Run pw.x with the pseudopotentials of the species. Raises as `read_pw`, and for limits that were met."""
         for name in set(names.values()):
-            (session.folder / name).write_text(read_pseudopotential(self.pseudopotential(name)))
+            (session.folder / name).write_text(self._read(name))
         (session.folder / "pw.in").write_text(text)
         command = [*self.settings.launcher, *self.settings.pw, "-in", "pw.in"]
         return read_pw(session.run(command, self.settings.limits, environment=_ENVIRONMENT))
@@ -89,5 +97,5 @@ class Programs:
     def core_file(self, name: str, session: Session) -> Path:
         """The 1s orbital of a pseudopotential, as a file in the session's folder."""
         path = session.folder / f"{name}.core"
-        path.write_text(core_orbital(read_pseudopotential(self.pseudopotential(name)), name))
+        path.write_text(core_orbital(self._read(name), name))
         return path

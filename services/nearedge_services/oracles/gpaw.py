@@ -22,12 +22,11 @@ from ase.calculators.calculator import Calculator, all_changes
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import expit
 
-from nearedge_db.errors import UserError
 from nearedge_db.hashing import settings_hash
 from nearedge_services.oracles import gpaw_setups
 from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.course import each_absorber
-from nearedge_services.oracles.errors import NotConverged, OracleCrash
+from nearedge_services.oracles.errors import NotConverged, OracleCrash, UnfitSettings
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import (
@@ -217,10 +216,9 @@ class GpawOracle:
         edge = float(full["energy_ev"] + full["reference_ev"] - ground["energy_ev"] - ground["reference_ev"])
         shift = edge - self.settings.zero_ev
         if shift < -_EDGE_MARGIN_EV:
-            raise UserError(
-                "the edge of an absorber lies below the zero of the spectra, so the bands end in the window",
-                got=f"{edge:.1f} eV and zero_ev {self.settings.zero_ev:g}",
-                fix=f"set zero_ev near {edge:.0f}",
+            raise UnfitSettings(
+                "the edge of an absorber lies below the zero of the spectra, so the bands end in the window: "
+                f"got {edge:.1f} eV and zero_ev {self.settings.zero_ev:g}; set zero_ev near {edge:.0f}"
             )
         excited["occupations"] = without_photoelectron(
             excited, gpaw_setups.HOLES[kind], self.settings.smearing_ev

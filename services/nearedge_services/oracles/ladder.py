@@ -1,8 +1,8 @@
 """The failure ladder: with what settings a calculation that failed is tried again, and when it is given up.
 
 A rung changes only how the calculation gets to its answer (steps, mixing, limits, how much runs side by side), never
-what the answer is: a label keeps the identity of the settings that were asked for. A broken geometry and missing
-data have no rung: another try would fail as the first.
+what the answer is: a label keeps the identity of the settings that were asked for. A broken geometry, missing
+data and settings that do not fit have no rung: another try would fail as the first.
 """
 
 from collections import Counter

@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from nearedge_db.errors import UserError
 from nearedge_services.oracles import espresso_files as files
 from nearedge_services.oracles.errors import BadGeometry, MissingData, NotConverged, OracleCrash, OutOfMemory
 from nearedge_services.oracles.espresso import EspressoOracle, EspressoSettings
+from nearedge_services.oracles.espresso_run import EspressoRun, Programs
 from nearedge_services.oracles.external import Ran
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.pseudopotentials import core_orbital, find_pseudopotential
@@ -108,6 +110,13 @@ def test_pseudopotentials_are_found_plain_or_gzipped_in_order(tmp_path):
     assert find_pseudopotential("C.UPF", [first, second]) == second / "C.UPF"
     (first / "C.UPF.gz").write_bytes(gzip.compress(b"packed"))
     assert find_pseudopotential("C.UPF", [first, second]) == first / "C.UPF.gz"
+
+
+def test_a_pseudopotential_that_is_not_on_this_node_is_missing_data(tmp_path):
+    programs = Programs(EspressoRun(pseudo_dirs=[tmp_path]))
+    with pytest.raises(MissingData, match=r"no pseudopotential C\.UPF") as caught:
+        programs.pw(SimpleNamespace(folder=tmp_path), "", {"C": "C.UPF"})
+    assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("title", ["1    0     N  L                       1S     eig:  -20.59\n", ""])

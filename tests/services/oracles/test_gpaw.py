@@ -11,7 +11,7 @@ from tests.services.oracles.contract import OracleContract
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles import gpaw, gpaw_setups
-from nearedge_services.oracles.errors import NotConverged, OracleCrash, OracleTimeout
+from nearedge_services.oracles.errors import NotConverged, OracleCrash, OracleTimeout, UnfitSettings
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.gpaw import GpawOracle, GpawSettings, without_photoelectron
 from nearedge_services.oracles.per_absorber import WORK_VARIABLE
@@ -172,6 +172,17 @@ def test_setups_are_made_once_however_many_ask(tmp_path, monkeypatch):
     before = (folders[0] / "C.nearedge-half.PBE").stat().st_mtime_ns
     gpaw_setups.ensure_setup("C", "half")
     assert (folders[0] / "C.nearedge-half.PBE").stat().st_mtime_ns == before
+
+
+def test_an_edge_below_the_zero_is_a_failure_of_that_label_only(monkeypatch):
+    def run(self, atoms, setups, **_):
+        return {"energy_ev": 270.0 if setups["0"] == "full" else 0.0, "reference_ev": 0.0}
+
+    monkeypatch.setattr(GpawOracle, "_run", run)
+    oracle = GpawOracle(GpawSettings(core_hole="full"))
+    ground = {"energy_ev": 0.0, "reference_ev": 0.0}
+    with pytest.raises(UnfitSettings, match=r"got 270\.0 eV and zero_ev 284; set zero_ev near 270"):
+        oracle._excited(diamond(), ground, 0)
 
 
 def test_without_gpaw_one_line_says_how_to_get_it(monkeypatch):

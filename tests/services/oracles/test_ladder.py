@@ -57,7 +57,9 @@ def test_all_rungs_are_valid_settings_that_leave_the_physics_alone(name):
 
 
 @pytest.mark.parametrize("name", sorted(LADDERS))
-@pytest.mark.parametrize("kind", [FailureKind.BAD_GEOMETRY, FailureKind.MISSING_DATA])
+@pytest.mark.parametrize(
+    "kind", [FailureKind.BAD_GEOMETRY, FailureKind.MISSING_DATA, FailureKind.UNFIT_SETTINGS]
+)
 def test_what_another_try_cannot_mend_is_given_up_at_once(name, kind):
     """No worker spends a second on it."""
     assert changes_after(name, asked(name), [kind]) is None
@@ -103,11 +105,11 @@ def test_finished_absorbers_are_kept_from_rung_to_rung(name):
         (ZeroDivisionError("division by zero"), OracleCrash),
         (MemoryError(), OutOfMemory),
         (errors.BadGeometry("atoms overlap"), errors.BadGeometry),
-        (UserError("unknown element", got="X", fix="use another"), UserError),
+        (UserError("unknown element", got="X", fix="use another"), errors.UnfitSettings),
     ],
 )
 def test_what_nobody_foresaw_is_a_crash_with_its_text(raised, kind):
-    """All else keeps its kind; wrong settings are no failure of one structure."""
+    """All else keeps its kind; a UserError in one label is a failure of that label."""
     with pytest.raises(kind, match=str(raised) or "MemoryError"), errors.classified():
         raise raised
 
