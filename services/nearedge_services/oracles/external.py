@@ -20,6 +20,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,9 @@ _TAIL_BYTES = 600
 _LEAVING_S = 10.0
 _LOOK_S = 0.5
 _TAG = "NEAREDGE_SCRATCH_FOLDER"
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""Exit statuses of a process killed by SIGKILL, and of a shell or an MPI launcher whose process was."""
+_SHORT_OF_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory")
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,16 @@ class Ran:
     stderr: Path
 
     def check(self) -> None:
-        """Raise OracleCrash, or OutOfMemory where it died of that, unless the exit status is zero."""
+        """Raise OracleCrash, or OutOfMemory where it died of that, unless the exit status is zero.
+
+        SIGKILL from outside is what the kernel does when memory is short; a kill of our own never comes here.
+        """
         if self.status == 0:
             return
         said = tail(self.stderr) or tail(self.stdout) or "it said nothing"
         how = f"exit status {self.status}" if self.status > 0 else f"ended by signal {-self.status}"
         reason = f"{Path(self.command[0]).name}: {how}: {said}"
-        if any(sign in said for sign in ("MemoryError", "bad_alloc", "Cannot allocate memory")):
+        if self.status in _KILLED or any(sign in said for sign in _SHORT_OF_MEMORY):
             raise OutOfMemory(reason)
         raise OracleCrash(reason)
 

@@ -91,6 +91,8 @@ def test_a_command_runs_in_the_folder_with_its_output_in_files(scratch):
         ("import sys; sys.exit('no such basis')", OracleCrash, "exit status 1: no such basis"),
         ("import os; os.kill(os.getpid(), 11)", OracleCrash, "ended by signal 11"),
         ("raise MemoryError", OutOfMemory, "MemoryError"),
+        ("import os; os.kill(os.getpid(), 9)", OutOfMemory, "ended by signal 9"),
+        ("import sys; sys.exit(137)", OutOfMemory, "exit status 137"),
     ],
 )
 def test_a_failed_command_is_classified(scratch, code, error, words):
