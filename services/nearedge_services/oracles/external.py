@@ -259,7 +259,7 @@ def _raise_if_ended(
 ) -> None:
     gib = answer["memory_bytes"] / 2**30
     if answer["ended"] == "timeout":
-        raise OracleTimeout(f"{program}: not finished after {seconds:.0f} s")
+        raise OracleTimeout(f"{program}: not finished after {seconds:g} s")
     if answer["ended"] == "memory":
         raise OutOfMemory(f"{program}: {gib:.2f} GiB are more than the {memory_gib:.2f} GiB it may have")
     if answer["ended"] == "cancelled":

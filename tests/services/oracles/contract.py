@@ -122,6 +122,9 @@ class OracleContract:
         order = np.random.default_rng(0).permutation(len(structure))
         permuted = oracle.label(structure[order])
         assert permuted.energy_ev == pytest.approx(label.energy_ev, abs=self.energy_tolerance_ev)
+        np.testing.assert_allclose(
+            permuted.forces_ev_per_a, label.forces_ev_per_a[order], atol=self.force_tolerance
+        )
         np.testing.assert_allclose(permuted.xanes, label.xanes[order], atol=self.spectrum_tolerance)
 
     def test_calculator_agrees_with_the_label(self, oracle, structure, label):
