@@ -16,6 +16,7 @@ from ase.build import bulk
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tests.nodes import join
+from tests.programs import needs
 
 from nearedge_agents.absorbing import cluster_of_this_actor
 from nearedge_agents.labeler import Labeler
@@ -125,7 +126,7 @@ def test_without_room_elsewhere_all_is_calculated_by_the_labeler(cluster, tmp_pa
 
 
 def test_absorbers_of_one_feff_label_are_calculated_on_both_nodes(cluster, other, database, tmp_path):
-    pytest.importorskip("feff10")
+    needs("feff10")
     settings = {"l_max": 1, "r_scf_a": 2.6, "r_fms_a": 3.6}
     oracle = make_oracle("feff", settings)
     atoms = STRUCTURE.copy()

@@ -8,6 +8,7 @@ import ray
 from ase import Atoms
 from ase.build import bulk
 from tests.platform.campaign_files import ENERGIES_EV, intensity, write_config, write_target
+from tests.programs import needs
 
 from nearedge.config import TargetConfig, load_config
 from nearedge.preflight import alignment_window, check
@@ -282,7 +283,7 @@ def test_settings_that_belong_to_other_parts_are_checked_too(refused, tmp_path, 
 
 
 def test_an_oracle_that_takes_more_than_its_actor_has(tmp_path):
-    pytest.importorskip("feff10", reason="no FEFF: make dft")
+    needs("feff10")
     oracle = {"name": "feff", "settings": {"run": {"workers": 2}}}
     path = write_config(tmp_path, oracle=oracle, pools={"labeler": {"cpus": 1}})
     with pytest.raises(UserError, match="workers"):
@@ -291,7 +292,7 @@ def test_an_oracle_that_takes_more_than_its_actor_has(tmp_path):
 
 
 def test_a_campaign_needs_every_absorber(tmp_path):
-    pytest.importorskip("feff10", reason="no FEFF: make dft")
+    needs("feff10")
     path = write_config(tmp_path, oracle={"name": "feff", "settings": {"absorbers": [0]}})
     with pytest.raises(UserError, match="every absorber"):
         check(load_config(path))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from tests.programs import espresso
 from tests.services.oracles.contract import OracleContract
 
 from nearedge_db.errors import UserError
@@ -26,13 +27,6 @@ def rattled_diamond() -> Atoms:
     atoms = bulk("C", "diamond", 3.567)
     atoms.rattle(0.05, seed=1)
     return atoms
-
-
-def espresso(settings: dict):
-    try:
-        return make_oracle("espresso", settings)
-    except UserError as missing:
-        pytest.skip(f"no Quantum ESPRESSO: {missing}")
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from tests.programs import needs
 from tests.services.oracles.contract import OracleContract
 
 from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleCrash
@@ -28,7 +29,7 @@ class TestFeff(OracleContract):
 
     @pytest.fixture(scope="class")
     def oracle(self):
-        pytest.importorskip("feff10", reason="no FEFF: make dft")
+        needs("feff10")
         return make_oracle("feff", CHEAP)
 
     @pytest.fixture(scope="class")
@@ -111,7 +112,7 @@ def test_no_results_are_a_crash(tmp_path):
 
 @pytest.mark.slow
 def test_chosen_absorbers_only():
-    pytest.importorskip("feff10", reason="no FEFF: make dft")
+    needs("feff10")
     label = make_oracle("feff", {**CHEAP, "absorbers": [1]}).label(primitive_diamond())
     assert label.xanes[1].max() > 0
     assert not label.xanes[0].any()
@@ -119,7 +120,7 @@ def test_chosen_absorbers_only():
 
 @pytest.mark.slow
 def test_graphite_absorbs_below_the_edge_of_diamond():
-    pytest.importorskip("feff10", reason="no FEFF: make dft")
+    needs("feff10")
     from ase.lattice.hexagonal import Graphite
 
     oracle = make_oracle("feff", {"absorbers": [0]})

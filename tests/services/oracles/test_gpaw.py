@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from ase.build import bulk
+from tests.programs import needs
 from tests.reference import reference_path
 from tests.services.oracles.contract import OracleContract
 
@@ -19,10 +20,6 @@ from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.structures.extxyz import read_structures
 
 CHEAP = {"cutoff_ev": 200, "density_tolerance": 1e-6, "states_tolerance": 1e-9, "stop_ev": 10.5}
-
-
-def needs_gpaw():
-    pytest.importorskip("gpaw", reason="no GPAW: make dft")
 
 
 def diamond(seed=3):
@@ -48,7 +45,7 @@ class TestGpaw(OracleContract):
 
     @pytest.fixture(scope="class")
     def oracle(self):
-        needs_gpaw()
+        needs("gpaw")
         return make_oracle("gpaw", CHEAP)
 
     @pytest.fixture(scope="class")
@@ -77,7 +74,7 @@ class TestGpaw(OracleContract):
 
 @pytest.mark.slow
 def test_a_core_hole_has_an_absolute_edge_and_continues_after_a_failure(work, monkeypatch):
-    needs_gpaw()
+    needs("gpaw")
     oracle = make_oracle("gpaw", {**CHEAP, "core_hole": "full"})
     atoms, calculate, asked = diamond(), GpawOracle._excited, []
 
@@ -129,7 +126,7 @@ def test_with_a_hole_the_lowest_final_state_is_there(core_hole, monkeypatch):
 
 @pytest.mark.slow
 def test_too_few_bands_are_an_error_that_says_how_many():
-    needs_gpaw()
+    needs("gpaw")
     with pytest.raises(NotConverged, match=r"set bands_per_atom to [\d.]+ or more") as caught:
         make_oracle("gpaw", {**CHEAP, "bands_per_atom": 3}).label(diamond())
     wanted = float(caught.value.reason.split("bands_per_atom to ")[1].split()[0])
@@ -138,7 +135,7 @@ def test_too_few_bands_are_an_error_that_says_how_many():
 
 @pytest.mark.slow
 def test_the_reference_labels():
-    needs_gpaw()
+    needs("gpaw")
     atoms = min(read_structures(reference_path("ac_nep_dev_gpaw.extxyz")), key=lambda one: one.cell.volume)
     settings = {"start_ev": -2.0, "stop_ev": 15.0, "step_ev": 0.25, "sigma_ev": 0.5}
     label = make_oracle("gpaw", settings).label(atoms)
@@ -154,7 +151,7 @@ def test_the_reference_labels():
 
 
 def test_time_and_crash_are_classified(tmp_path):
-    needs_gpaw()
+    needs("gpaw")
     with pytest.raises(OracleTimeout):
         make_oracle("gpaw", {**CHEAP, "run": {"seconds": 0.1}}).label(diamond())
     with pytest.raises(OracleCrash, match="exit status 1"):
@@ -163,7 +160,7 @@ def test_time_and_crash_are_classified(tmp_path):
 
 @pytest.mark.slow
 def test_setups_are_made_once_however_many_ask(tmp_path, monkeypatch):
-    needs_gpaw()
+    needs("gpaw")
     monkeypatch.setenv(gpaw_setups.SETUPS_VARIABLE, str(tmp_path))
     with ThreadPoolExecutor(2) as pool:
         folders = list(pool.map(lambda _: gpaw_setups.ensure_setup("C", "half"), range(2)))
