@@ -113,7 +113,7 @@ def test_the_photoelectron_does_not_block_the_state_it_is_in():
 @pytest.mark.parametrize("core_hole", ["half", "full"])
 def test_with_a_hole_the_lowest_final_state_is_there(core_hole, monkeypatch):
     """Counting the photoelectron as one that was there before takes strength from the edge."""
-    needs_gpaw()
+    needs("gpaw")
     spectra = []
     for counted in (False, True):
         if counted:
