@@ -142,14 +142,25 @@ def _value(title: str, crystal: Crystal, spectrum: Array) -> float:
 def _against(
     name: str, pair: tuple[Sequence[Spectra], Sequence[Spectra]], crystals: tuple[Crystal, Crystal]
 ) -> tuple[list[Row], dict[str, Any]]:
-    """The absorbers that both have, ordered by both: the named oracle first, then the one that judges."""
+    """The absorbers that both have, and the networks by the mean over these, ordered by both: the named oracle first,
+    then the one that judges.
+    """
     axis = np.arange(COMMON_EV[0], COMMON_EV[1] + _STEP_EV / 2, _STEP_EV)
-    spectra: tuple[list[Array], list[Array]] = ([], [])
-    shares: tuple[list[float], list[float]] = ([], [])
+    absorbers: tuple[list[Array], list[Array]] = ([], [])
+    networks: tuple[list[Array], list[Array]] = ([], [])
     for both in zip(*pair, strict=True):
-        for atom in sorted(set(both[0].calculated) & set(both[1].calculated)):
-            for side, one in enumerate(both):
-                spectrum = common(one.energies_ev, one.rows[atom], axis)
-                spectra[side].append(spectrum)
-                shares[side].append(crystals[side].sp2_by_area(axis, spectrum))
-    return ranking_rows(name, *spectra, shares)
+        atoms = sorted(set(both[0].calculated) & set(both[1].calculated))
+        for side, one in enumerate(both):
+            own = [common(one.energies_ev, one.rows[atom], axis) for atom in atoms]
+            absorbers[side].extend(own)
+            networks[side].append(np.mean(own, axis=0))
+    rows: list[Row] = []
+    data = {}
+    for of, spectra in (("absorbers", absorbers), ("networks", networks)):
+        shares = tuple(
+            [crystal.sp2_by_area(axis, spectrum) for spectrum in side]
+            for crystal, side in zip(crystals, spectra, strict=True)
+        )
+        more, data[of] = ranking_rows(name, *spectra, (shares[0], shares[1]), of)
+        rows += more
+    return rows, data

@@ -180,9 +180,13 @@ def _all_up_to(places: Sequence[float], hold: Sequence[bool]) -> float | None:
 
 
 def ranking_rows(
-    name: str, own: Sequence[Array], true: Sequence[Array], shares: tuple[Sequence[float], Sequence[float]]
+    name: str,
+    own: Sequence[Array],
+    true: Sequence[Array],
+    shares: tuple[Sequence[float], Sequence[float]],
+    of: str = "absorbers",
 ) -> tuple[list[Row], dict[str, Any]]:
-    """How an oracle orders absorbers: spectra (E,) of its own and of gpaw, each of unit sum in `COMMON_EV`.
+    """How an oracle orders ``of``: spectra (E,) of its own and of gpaw, each of unit sum in `COMMON_EV`.
 
     ``shares``: the ratio of areas of each spectrum, own and true.
     """
@@ -190,10 +194,12 @@ def ranking_rows(
     distances = [[float(np.sqrt(np.mean((s[i] - s[j]) ** 2))) for i, j in pairs] for s in (own, true)]
     rows = [
         Row.at_least(
-            f"{name}: rank correlation with gpaw, distances of {len(pairs)} pairs", rank(*distances), 0.5
+            f"{name}: rank correlation with gpaw, distances of {len(pairs)} pairs of {of}",
+            rank(*distances),
+            0.5,
         ),
         Row.at_least(
-            f"{name}: rank correlation with gpaw, π*/σ* area of {len(own)} absorbers", rank(*shares), 0.5
+            f"{name}: rank correlation with gpaw, π*/σ* area of {len(own)} {of}", rank(*shares), 0.5
         ),
     ]
     return rows, {"own": distances[0], "gpaw": distances[1], "pi_over_sigma": [list(one) for one in shares]}
