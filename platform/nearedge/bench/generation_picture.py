@@ -48,7 +48,7 @@ def _draw_g_r(axis: Any, points: list[dict[str, Any]]) -> None:
         mark = " (left out)" if point["left_out"] else ""
         axis.text(6.05, 1 + 3.5 * number, f"{point['density_g_cm3']:g} g/cm³{mark}", fontsize=8)
     axis.set(xlabel="r (Å)", ylabel="g(r), shifted", xlim=(1, 7.6), title=f"{points[0]['atoms']} atoms")
-    axis.set_ylim(-0.2, 3.5 * len(points) + 2.5)
+    axis.set_ylim(-0.2, 3.5 * len(points) + 6)
     axis.legend(loc="upper right", fontsize=8)
 
 
