@@ -4,6 +4,8 @@ import json
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ def save_pyfunc(
         (model / METRICS_FILE).write_text(
             json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
-        with warnings.catch_warnings():
+        with _temporary_files_in(scratch), warnings.catch_warnings():
             # MLflow notes that the columns of whole numbers cannot be missing: nor may they
             warnings.simplefilter("ignore")
             mlflow.pyfunc.save_model(
@@ -57,6 +59,17 @@ def save_pyfunc(
                 mlflow_model=mlflow.models.Model(artifact_path=target.name, run_id=run_id),
             )
     return target
+
+
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """MLflow's temporary files go there: what a killed process leaves of them is then swept with the folder."""
+    before = tempfile.tempdir
+    tempfile.tempdir = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def requirements(kind: str) -> list[str]:
