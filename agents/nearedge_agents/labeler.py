@@ -19,7 +19,7 @@ from nearedge_db.store import get_structure, put_atoms, put_label, to_atoms
 from nearedge_services.oracles.base import Label, Oracle, check_label, check_shapes, runs_of
 from nearedge_services.oracles.cost_model import learnt
 from nearedge_services.oracles.elsewhere import helped_by
-from nearedge_services.oracles.errors import FailureKind, OracleError, classified
+from nearedge_services.oracles.errors import FailureKind, MissingData, OracleError, classified
 from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.ladder import changed, changes_after
@@ -80,7 +80,10 @@ class Labeler(LedgerWorker):
         if not super().may_retry(task, error):
             return False
         failures = [*self._failures(task), str(getattr(error, "kind", "crash"))]
-        return _next(self._oracle_of(task), failures) is not None
+        try:
+            return _next(self._oracle_of(task), failures) is not None
+        except MissingData:
+            return False
 
     def note(self) -> AttemptNote:
         """The settings that were changed, and the memory that was needed."""
@@ -115,11 +118,17 @@ class Labeler(LedgerWorker):
         return None if model is None else model.limit_s(atoms, self._runs or 1, timeouts)
 
     def _oracle_of(self, task: Task) -> Oracle:
-        """The one whose settings the task names: nothing else may go by that name."""
+        """The one whose settings the task names: nothing else may go by that name.
+
+        Raises MissingData where neither is: its files on this node are not those of the campaign.
+        """
         for oracle in (self.oracle, self.confirming):
             if oracle is not None and oracle.settings_hash == task.settings_hash:
                 return oracle
-        raise ValueError(f"task {task.id} wants oracle settings {task.settings_hash}, not these")
+        raise MissingData(
+            f"the oracle's settings have the hash {self.oracle.settings_hash} here, and {task.settings_hash} in the "
+            "campaign: the files that it names (pseudopotentials) are not the same on this node"
+        )
 
     def _climbed(self, asked: Oracle, task: Task) -> Oracle:
         """The oracle with the settings that the failures before call for."""

@@ -67,8 +67,8 @@ def check(config: CampaignConfig) -> Checked:
     composition = _composition(config)
     elements = set(composition.counts)
     absorber = _absorber(config, composition)
-    oracle = _oracle(config, config.oracle, elements)
-    confirming = _confirming(config, oracle, elements)
+    oracle = _oracle(config, config.oracle, elements, absorber)
+    confirming = _confirming(config, oracle, elements, absorber)
     make_policy(config.acquisition.policy)
     check_model_settings(config)
     check_room(config)
@@ -93,19 +93,23 @@ def check(config: CampaignConfig) -> Checked:
 
 
 def _oracle(
-    config: CampaignConfig, given: OracleConfig | ConfirmConfig, elements: set[str], where: str = "oracle"
+    config: CampaignConfig,
+    given: OracleConfig | ConfirmConfig,
+    elements: set[str],
+    absorber: str,
+    where: str = "oracle",
 ) -> Oracle:
     oracle = make_oracle(given.name, dict(given.settings))
     oracle.check_elements(np.array([atomic_numbers[symbol] for symbol in sorted(elements)]))
-    check_oracle_run(config, oracle, where)
+    check_oracle_run(config, oracle, absorber, where)
     return oracle
 
 
-def _confirming(config: CampaignConfig, oracle: Oracle, elements: set[str]) -> Oracle | None:
+def _confirming(config: CampaignConfig, oracle: Oracle, elements: set[str], absorber: str) -> Oracle | None:
     """The second oracle, which must be another one than the first."""
     if config.confirm is None:
         return None
-    confirming = _oracle(config, config.confirm, elements, "confirm")
+    confirming = _oracle(config, config.confirm, elements, absorber, "confirm")
     if confirming.settings_hash == oracle.settings_hash:
         raise UserError(
             "confirm is the same oracle with the same settings as oracle",
@@ -192,14 +196,14 @@ def check_room(config: CampaignConfig) -> None:
             )
 
 
-def check_oracle_run(config: CampaignConfig, oracle: Oracle, where: str = "oracle") -> None:
-    """Refuse an oracle that leaves absorbers out, and one that would take more CPUs than its actor has."""
+def check_oracle_run(config: CampaignConfig, oracle: Oracle, absorber: str, where: str = "oracle") -> None:
+    """Refuse an oracle that leaves atoms of the absorber out, and one that would take more CPUs than its actor has."""
     absorbers = getattr(oracle.settings, "absorbers", None)
-    if absorbers is not None:
+    if absorbers is not None and absorber not in absorbers:
         raise UserError(
-            "a campaign needs the spectrum of every absorber",
+            f"a campaign needs the spectra of all {absorber} atoms",
             got=f"{where}.settings.absorbers: {list(absorbers)}",
-            fix="leave it out; it is for nearedge label",
+            fix=f"leave it out, or name the element: [{absorber}]",
         )
     run = getattr(oracle.settings, "run", None)
     workers, cpus = getattr(run, "workers", 1), config.pools["labeler"].cpus

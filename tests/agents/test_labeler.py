@@ -119,7 +119,7 @@ def test_a_second_oracle_labels_under_its_own_name(database):
     expected = dear.label(diamond())
     np.testing.assert_allclose(other.xanes, expected.xanes, rtol=1e-3, atol=1e-4)
     assert np.abs(other.xanes - cheap.xanes).max() > 0.05
-    with pytest.raises(ValueError, match="wants oracle settings"):
+    with pytest.raises(MissingData, match="not the same on this node"):
         Labeler(database.url, "xtb", {}).result(dear_task)
 
 
@@ -325,11 +325,12 @@ def test_a_finished_task_is_reported_not_repeated(database):
     assert labeler.ledger.get(task.id).attempts == 1
 
 
-def test_a_task_of_other_settings_is_a_mistake(database):
+def test_a_task_of_other_settings_is_not_done(database):
     task = label_task(database, diamond())
-    with pytest.raises(ValueError, match="wants oracle settings"):
-        Labeler(database.url, "xtb", {"sigma_ev": 0.9}).work(task.id)
-    assert Ledger(database).get(task.id).state is TaskState.PENDING
+    report = Labeler(database.url, "xtb", {"sigma_ev": 0.9}).work(task.id)
+    assert report.state is TaskState.QUARANTINED
+    assert "not the same on this node" in report.error
+    assert labels(database) == 0
 
 
 def test_a_seed_task_remembers_its_frames(database):

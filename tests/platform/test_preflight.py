@@ -294,7 +294,7 @@ def test_an_oracle_that_takes_more_than_its_actor_has(tmp_path):
 def test_a_campaign_needs_every_absorber(tmp_path):
     needs("feff10")
     path = write_config(tmp_path, oracle={"name": "feff", "settings": {"absorbers": [0]}})
-    with pytest.raises(UserError, match="every absorber"):
+    with pytest.raises(UserError, match="all C atoms"):
         check(load_config(path))
 
 

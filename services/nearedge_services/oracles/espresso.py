@@ -27,10 +27,18 @@ from nearedge_db.hashing import settings_hash
 from nearedge_services.oracles import espresso_files as files
 from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.broaden import broadened_on
+from nearedge_services.oracles.by_element import ByElement, check_covers, value_of
 from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.espresso_run import EspressoRun, Programs
 from nearedge_services.oracles.ladder import numerics
-from nearedge_services.oracles.per_absorber import Finished, Row, chosen_absorbers, turns
+from nearedge_services.oracles.per_absorber import (
+    Absorbers,
+    Finished,
+    Row,
+    chosen_absorbers,
+    symbols_of,
+    turns,
+)
 from nearedge_services.spectra.grid import EnergyGrid
 
 #: Raise whenever the same settings would give other labels than before.
@@ -72,20 +80,23 @@ class EspressoSettings(BaseModel):
     """Lorentzian broadening of xspectra.x, eV."""
     sigma_ev: float = Field(default=0.5, gt=0)
     """Standard deviation of the further, Gaussian broadening, eV."""
-    core_energy_ev: float = 392.553
-    """C of the absolute energies, eV. For the default files: 399.288 from ld1.x (all electrons, scalar-relativistic
-    PBE, 1s² and 1s¹ with 2s² 2p^1.5) and the total energies in the files, less 6.736, by which the lone 1s spin lowers
-    the energy of the atom (LSDA: ld1.x has no spin-polarised PBE). Used with a core hole only."""
-    zero_ev: float = 284.0
-    """Photon energy that is the zero of the spectra with a core hole, eV. Without one it is the Fermi level."""
+    core_energy_ev: ByElement = 392.553
+    """C of the absolute energies, eV; one for each absorbing element where there are several. For the default files:
+    399.288 from ld1.x (all electrons, scalar-relativistic PBE, 1s² and 1s¹ with 2s² 2p^1.5) and the total energies in
+    the files, less 6.736, by which the lone 1s spin lowers the energy of the atom (LSDA: ld1.x has no spin-polarised
+    PBE). Used with a core hole only."""
+    zero_ev: ByElement = 284.0
+    """Photon energy that is the zero of the spectra with a core hole, eV, as `core_energy_ev`. Without a hole the
+    Fermi level is the zero."""
     start_ev: float = -2.0
     """First energy of the spectra, eV."""
     stop_ev: float = 28.0
     """Last energy of the spectra, eV."""
     step_ev: float = Field(default=0.25, gt=0)
     """Distance of the energies, eV."""
-    absorbers: tuple[int, ...] | None = None
-    """Atoms to calculate, counted from 0; the rows of the others are zero. None: all that have a pseudopotential."""
+    absorbers: Absorbers = None
+    """Atoms to calculate, counted from 0, or elements; the rows of the others are zero. None: all that have a
+    pseudopotential with a hole."""
     run: EspressoRun = EspressoRun()
     """Programs, launcher and folders of the site."""
 
@@ -102,24 +113,28 @@ class EspressoOracle:
 
     @property
     def settings_hash(self) -> str:
-        """Hex digest over name, recipe and settings, without `run`. Pseudopotentials count by their names."""
+        """Hex digest over name, recipe and settings, without `run`, and over what is in the pseudopotentials."""
         return self._hash_without({"run"})
 
     def _hash_without(self, left_out: set[str]) -> str:
-        values = self.settings.model_dump(mode="json", exclude=left_out)
-        return settings_hash(self.name, {"recipe": RECIPE, **values})
+        identity = {"recipe": RECIPE, **self.settings.model_dump(mode="json", exclude=left_out)}
+        other_files = self.programs.own_digests(self._pseudopotentials())
+        if other_files:  # those of Debian count by their names, as they did before
+            identity["digests"] = other_files
+        return settings_hash(self.name, identity)
+
+    def _pseudopotentials(self) -> list[str]:
+        settings = self.settings
+        return [*settings.pseudopotentials.values(), *settings.core_hole_pseudopotentials.values()]
 
     def check_installed(self) -> None:
         """Raise UserError unless the programs and all pseudopotentials are there."""
         self.programs.check()
-        for name in {
-            *self.settings.pseudopotentials.values(),
-            *self.settings.core_hole_pseudopotentials.values(),
-        }:
+        for name in self._pseudopotentials():
             self.programs.pseudopotential(name)
 
     def check_elements(self, numbers: npt.ArrayLike) -> None:
-        """Raise UserError for an element without a pseudopotential."""
+        """Raise UserError for an element without a pseudopotential, or an absorbing one without its energies."""
         symbols = {chemical_symbols[int(z)] for z in np.atleast_1d(numbers)}
         unknown = sorted(symbols - set(self.settings.pseudopotentials))
         if unknown:
@@ -128,6 +143,7 @@ class EspressoOracle:
                 got=", ".join(unknown),
                 fix="name one in the setting pseudopotentials, e.g. pseudopotentials={C: ..., Si: Si.UPF}",
             )
+        self._absorbers(numbers, by_index=False)
 
     def label(self, atoms: Atoms) -> Label:
         """Energy and forces of the cell, and a spectrum of unit area (1/eV) for each absorber.
@@ -166,9 +182,7 @@ class EspressoOracle:
                 "k_mesh": list(files.mesh(atoms, settings.k_spacing_per_a)),
                 "absorbers": absorbers,
                 "onset_ev": [round(float(rows[one]["onset_ev"]), 3) for one in absorbers],
-                "pseudopotentials": self.programs.digests(
-                    [*settings.pseudopotentials.values(), *settings.core_hole_pseudopotentials.values()]
-                ),
+                "pseudopotentials": self.programs.digests(self._pseudopotentials()),
             },
         )
         finished.clear()
@@ -178,10 +192,15 @@ class EspressoOracle:
         """The ground state, and absorbers that follow each other. Raises UserError as `label`."""
         return 1 + turns(self._absorbers(numbers), self.settings.run.workers)
 
-    def _absorbers(self, numbers: npt.ArrayLike) -> list[int]:
-        there = np.asarray(numbers)
-        absorbing = [chemical_symbols[z] in self.settings.core_hole_pseudopotentials for z in there]
-        return chosen_absorbers(there, np.array(absorbing), self.settings.absorbers)
+    def _absorbers(self, numbers: npt.ArrayLike, *, by_index: bool = True) -> list[int]:
+        there, settings = np.atleast_1d(numbers), self.settings
+        absorbing = [chemical_symbols[z] in settings.core_hole_pseudopotentials for z in there]
+        chosen = chosen_absorbers(there, np.array(absorbing), settings.absorbers, by_index=by_index)
+        if settings.core_hole == "full":
+            symbols = symbols_of(there, chosen)
+            check_covers("zero_ev", settings.zero_ev, symbols, one_suits_one=True)
+            check_covers("core_energy_ev", settings.core_energy_ev, symbols, one_suits_one=True)
+        return chosen
 
     def calculator(self) -> "PwCalculator":
         """ASE calculator of energy, forces and stress by pw.x."""
@@ -225,8 +244,10 @@ class EspressoOracle:
         with self.programs.session("xspectra") as session:
             result = self.programs.pw(session, files.pw_input(cell, names, plane, float(hole)), names)
             # energies of the grid less these are orbital energies less the Fermi level
-            onset = result.fermi_ev + result.energy_ev - reference_ev + settings.core_energy_ev
-            offset = settings.zero_ev - onset if hole else 0.0
+            onset, offset = result.fermi_ev, 0.0
+            if hole:
+                onset += result.energy_ev - reference_ev + value_of(settings.core_energy_ev, symbol)
+                offset = value_of(settings.zero_ev, symbol) - onset
             margin = 8 * settings.sigma_ev + _MARGIN_EV
             range_ev = (self.grid.start_ev + offset - margin, self.grid.stop_ev + offset + margin)
             shutil.copyfile(self.programs.core_file(own, session), session.folder / "core.wfc")
@@ -248,7 +269,7 @@ class EspressoOracle:
         mean = np.mean([intensity for _, intensity in curves], axis=0)
         return {
             "xanes": broadened_on(self.grid, curves[0][0] - offset, mean, settings.sigma_ev),
-            "onset_ev": np.array(onset if hole else result.fermi_ev),
+            "onset_ev": np.array(onset),
         }
 
 

@@ -1,5 +1,6 @@
 """How Quantum ESPRESSO is run on a site: its programs, the MPI launcher, the pseudopotential folders."""
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ from nearedge_services.oracles.espresso_files import PwResult, read_pw, read_xsp
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.per_absorber import RunSettings
 from nearedge_services.oracles.pseudopotentials import (
+    DEBIAN,
     core_orbital,
     digest,
+    digest_of,
     find_pseudopotential,
     read_pseudopotential,
 )
@@ -72,6 +75,14 @@ class Programs:
     def digests(self, names: Sequence[str]) -> dict[str, str]:
         """SHA-256 of the files by name: what tells two files of one name apart."""
         return {name: digest(self._read(name)) for name in sorted(set(names))}
+
+    def own_digests(self, names: Sequence[str]) -> dict[str, str]:
+        """SHA-256 of the files that are there and are not Debian's of that name."""
+        found = {}
+        for name in sorted(set(names)):
+            with contextlib.suppress(UserError, OSError):  # what is not here is told by `check`
+                found[name] = digest_of(self.pseudopotential(name))
+        return {name: value for name, value in found.items() if DEBIAN.get(name) != value}
 
     def session(self, name: str) -> Session:
         """A scratch folder for one cell."""

@@ -22,15 +22,18 @@ from nearedge_db.errors import UserError
 from nearedge_db.hashing import settings_hash
 from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.broaden import broadened_on
+from nearedge_services.oracles.by_element import ByElement, check_covers, value_of
 from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.feff_files import Cards, feff_input, read_feff
 from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import (
+    Absorbers,
     Finished,
     Row,
     RunSettings,
     chosen_absorbers,
+    symbols_of,
     turns,
 )
 from nearedge_services.oracles.xtb import XtbCalculator, XtbOracle
@@ -83,10 +86,11 @@ class FeffSettings(BaseModel):
     zero: Literal["fermi", "photon"] = "fermi"
     """Zero of the spectra: each cluster's own Fermi level, or one photon energy for all, which keeps the differences
     of the 1s levels between atoms, and with them the scatter of the clusters' Fermi levels."""
-    photon_zero_ev: float = 278.6
-    """That photon energy, eV: FEFF's edge of graphite, which is 6 eV too low. Used with `zero: photon` only."""
-    absorbers: tuple[int, ...] | None = None
-    """Atoms to calculate, counted from 0; the rows of the others are zero. None: all."""
+    photon_zero_ev: ByElement = 278.6
+    """That photon energy, eV, one for each absorbing element where there are several: FEFF's edge of graphite, which
+    is 6 eV too low. Used with `zero: photon` only."""
+    absorbers: Absorbers = None
+    """Atoms to calculate, counted from 0, or elements; the rows of the others are zero. None: all."""
     energy_from: Literal["xtb"] = "xtb"
     """Where energy and forces come from; FEFF has none."""
     run: RunSettings = RunSettings()
@@ -123,8 +127,11 @@ class FeffOracle:
         )
 
     def check_elements(self, numbers: npt.ArrayLike) -> None:
-        """Raise UserError for what the oracle of the energies does not know. Hydrogen has no spectrum."""
+        """Raise UserError for what the oracle of the energies does not know, and for an absorbing element without
+        `photon_zero_ev` where that is used. Hydrogen has no spectrum.
+        """
         self.energies.check_elements(numbers)
+        self._absorbers(numbers, by_index=False)
 
     def label(self, atoms: Atoms) -> Label:
         """Energy and forces by xTB, and a spectrum of unit area (1/eV) for each absorber.
@@ -163,9 +170,13 @@ class FeffOracle:
         """Absorbers that follow each other. Raises UserError as `label`."""
         return turns(self._absorbers(numbers), self.settings.run.workers)
 
-    def _absorbers(self, numbers: npt.ArrayLike) -> list[int]:
-        there = np.asarray(numbers)
-        return chosen_absorbers(there, there > 2, self.settings.absorbers)
+    def _absorbers(self, numbers: npt.ArrayLike, *, by_index: bool = True) -> list[int]:
+        there, settings = np.atleast_1d(numbers), self.settings
+        chosen = chosen_absorbers(there, there > 2, settings.absorbers, by_index=by_index)
+        if settings.zero == "photon":
+            symbols = symbols_of(there, chosen)
+            check_covers("photon_zero_ev", settings.photon_zero_ev, symbols, one_suits_one=True)
+        return chosen
 
     def calculator(self) -> "EnergyCalculator":
         """ASE calculator of the energy and the forces."""
@@ -188,7 +199,8 @@ class FeffOracle:
             command = [sys.executable, "-c", _PROGRAM]
             session.run(command, settings.run.limits, environment={"OMP_NUM_THREADS": "1"}).check()
             spectrum = read_feff(session.folder / "work")
-        shift = spectrum.edge_ev - settings.photon_zero_ev if settings.zero == "photon" else 0.0
+        zero = value_of(settings.photon_zero_ev, atoms.symbols[absorber])
+        shift = spectrum.edge_ev - zero if settings.zero == "photon" else 0.0
         row = broadened_on(grid, spectrum.energies_ev + shift, spectrum.intensity, settings.sigma_ev)
         return {
             "xanes": row,

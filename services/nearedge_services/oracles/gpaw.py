@@ -25,15 +25,18 @@ from scipy.special import expit
 from nearedge_db.hashing import settings_hash
 from nearedge_services.oracles import gpaw_setups
 from nearedge_services.oracles.base import Label, check_geometry, check_label
+from nearedge_services.oracles.by_element import ByElement, check_covers, value_of
 from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.errors import NotConverged, OracleCrash, UnfitSettings
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import (
+    Absorbers,
     Finished,
     Row,
     RunSettings,
     chosen_absorbers,
+    symbols_of,
     turns,
 )
 from nearedge_services.oracles.xtb_xanes import chemical_potential
@@ -94,8 +97,9 @@ class GpawSettings(BaseModel):
     """Largest change of the energy at convergence, eV per valence electron."""
     states_tolerance: float = Field(default=4e-8, gt=0)
     """Largest residual of the states at convergence, eV² per valence electron."""
-    zero_ev: float = 284.0
-    """Photon energy that is the zero of the spectra with a core hole, eV. Without one it is the Fermi level."""
+    zero_ev: ByElement = 284.0
+    """Photon energy that is the zero of the spectra with a core hole, eV; one for each absorbing element where there
+    are several. Without a hole the Fermi level is the zero, and this only weighs the transitions."""
     sigma_ev: float = Field(default=0.5, gt=0)
     """Standard deviation of the Gaussian broadening, eV."""
     start_ev: float = -2.0
@@ -104,8 +108,8 @@ class GpawSettings(BaseModel):
     """Last energy of the spectra, eV."""
     step_ev: float = Field(default=0.25, gt=0)
     """Distance of the energies, eV."""
-    absorbers: tuple[int, ...] | None = None
-    """Atoms to calculate, counted from 0; the rows of the others are zero. None: all that have a 1s core."""
+    absorbers: Absorbers = None
+    """Atoms to calculate, counted from 0, or elements; the rows of the others are zero. None: all with a 1s core."""
     run: GpawRun = GpawRun()
     """Processes, limits and launcher of the site."""
 
@@ -140,8 +144,9 @@ class GpawOracle:
         gpaw_setups.check_installed()
 
     def check_elements(self, numbers: npt.ArrayLike) -> None:
-        """Raise UserError for an element without a PBE setup."""
+        """Raise UserError for an element without a PBE setup, or an absorbing one without `zero_ev`."""
         gpaw_setups.check_elements(numbers)
+        self._absorbers(numbers, by_index=False)
 
     def label(self, atoms: Atoms) -> Label:
         """Energy and forces of the cell, and a spectrum of unit area (1/eV) for each absorber.
@@ -165,7 +170,8 @@ class GpawOracle:
                 xanes[one] = row["spectrum"]
             details["edges_ev"] = {str(one): float(row["edge_ev"]) for one, row in rows.items()}
         else:
-            xanes[absorbers] = [self._spectrum(ground, n, 0.0) for n in range(len(absorbers))]
+            zeros = [value_of(self.settings.zero_ev, atoms.symbols[one]) for one in absorbers]
+            xanes[absorbers] = [self._spectrum(ground, n, 0.0, zero) for n, zero in enumerate(zeros)]
         label = Label(
             energy_ev=float(ground["energy_ev"]),
             forces_ev_per_a=ground["forces"],
@@ -186,9 +192,12 @@ class GpawOracle:
             return 1
         return 1 + 2 * turns(self._absorbers(numbers), self.settings.run.workers)
 
-    def _absorbers(self, numbers: npt.ArrayLike) -> list[int]:
-        there = np.asarray(numbers)
-        return chosen_absorbers(there, gpaw_setups.can_absorb(there), self.settings.absorbers)
+    def _absorbers(self, numbers: npt.ArrayLike, *, by_index: bool = True) -> list[int]:
+        there, settings = np.atleast_1d(numbers), self.settings
+        chosen = chosen_absorbers(there, gpaw_setups.can_absorb(there), settings.absorbers, by_index=by_index)
+        hole = settings.core_hole != "initial-state"
+        check_covers("zero_ev", settings.zero_ev, symbols_of(there, chosen), one_suits_one=hole)
+        return chosen
 
     def calculator(self) -> "GpawCalculator":
         """ASE calculator of energy, forces and stress."""
@@ -214,25 +223,27 @@ class GpawOracle:
 
         excited, full = with_hole(kind, [absorber]), with_hole("full", [])
         edge = float(full["energy_ev"] + full["reference_ev"] - ground["energy_ev"] - ground["reference_ev"])
-        shift = edge - self.settings.zero_ev
-        if shift < -_EDGE_MARGIN_EV:
+        zero = value_of(self.settings.zero_ev, atoms.symbols[absorber])
+        shift = edge - zero
+        if not -_EDGE_MARGIN_EV <= shift < self.grid.stop_ev:
+            where = "below the zero" if shift < 0 else "above the window"
             raise UnfitSettings(
-                "the edge of an absorber lies below the zero of the spectra, so the bands end in the window: "
-                f"got {edge:.1f} eV and zero_ev {self.settings.zero_ev:g}; set zero_ev near {edge:.0f}"
+                f"the edge of an absorber lies {where} of the spectra: "
+                f"got {edge:.1f} eV and zero_ev {zero:g}; set zero_ev near {edge:.0f}"
             )
         excited["occupations"] = without_photoelectron(
             excited, gpaw_setups.HOLES[kind], self.settings.smearing_ev
         )
-        return {"edge_ev": np.array(edge), "spectrum": self._spectrum(excited, 0, shift)}
+        return {"edge_ev": np.array(edge), "spectrum": self._spectrum(excited, 0, shift, zero)}
 
-    def _spectrum(self, result: Row, number: int, shift_ev: float) -> Array:
-        """Spectrum (G,) of unit area of one of the result's absorbers; its Fermi level is at ``shift_ev``.
+    def _spectrum(self, result: Row, number: int, shift_ev: float, zero_ev: float) -> Array:
+        """Spectrum (G,) of unit area of one of the result's absorbers; its Fermi level is ``shift_ev`` above the zero.
 
         I(E) ∝ Σ (1 − f_n) |<1s|r|n>|² (E₀ + e_n) g(E − e_n): the transition energy makes it an oscillator strength.
         """
         energies = (result["energies_ev"] - result["fermi_ev"]).ravel() + shift_ev
         empty = 1 - result["occupations"].ravel()
-        strengths = result["strengths"][number].ravel() * empty * (self.settings.zero_ev + energies)
+        strengths = result["strengths"][number].ravel() * empty * (zero_ev + energies)
         near = energies < self.grid.stop_ev + 8 * self.settings.sigma_ev
         arguments = (self.grid.energies[:, None] - energies[near]) / self.settings.sigma_ev
         curve = np.exp(-0.5 * arguments**2) @ np.clip(strengths[near], 0, None)

@@ -27,6 +27,10 @@ WORK_VARIABLE = "NEAREDGE_WORK"
 """Environment variable with the folder in which finished absorbers of unfinished labels are kept."""
 
 
+Absorbers = tuple[int, ...] | tuple[str, ...] | None
+"""Atoms to calculate: these, counted from 0, all of these elements, or (None) all that can absorb."""
+
+
 class RunSettings(BaseModel):
     """How an oracle runs its programs. Nothing here changes a label, so nothing here is in the settings' hash."""
 
@@ -127,16 +131,35 @@ def turns(absorbers: Sequence[int], workers: int) -> int:
 
 
 def chosen_absorbers(
-    numbers: npt.NDArray[np.int64], possible: npt.NDArray[np.bool_], wanted: tuple[int, ...] | None
+    numbers: npt.NDArray[np.int64],
+    possible: npt.NDArray[np.bool_],
+    wanted: Absorbers,
+    *,
+    by_index: bool = True,
 ) -> list[int]:
-    """Indices of the atoms to calculate: all that are possible (N,), or those asked for.
+    """Indices of the atoms to calculate: all that are possible (N,), or those asked for by index or element.
 
-    Raises UserError for an index that is not an atom or cannot absorb.
+    Without ``by_index`` the numbers are a list of elements and no structure, so indices say nothing: all that are
+    possible. Raises UserError for an index that is not an atom or cannot absorb, and for an element none of whose atoms
+    can.
     """
     everyone = [int(index) for index in np.flatnonzero(possible)]
-    if wanted is None:
+    if wanted is None or (not by_index and all(isinstance(one, int) for one in wanted)):
         return everyone
-    for index in wanted:
+    symbols = {chemical_symbols[numbers[index]] for index in everyone}
+    indices = []
+    for one in wanted:
+        if isinstance(one, int):
+            indices.append(one)
+        elif one in symbols:
+            indices += [index for index in everyone if chemical_symbols[numbers[index]] == one]
+        else:
+            raise UserError(
+                "an absorber of the settings is not an element that this oracle gives spectra for here",
+                got=one,
+                fix=f"choose of {', '.join(sorted(symbols)) or 'no elements'}, or leave out absorbers",
+            )
+    for index in indices:
         if index not in everyone:
             there = f"{index} ({chemical_symbols[numbers[index]]})" if 0 <= index < len(numbers) else index
             raise UserError(
@@ -144,4 +167,9 @@ def chosen_absorbers(
                 got=there,
                 fix=f"choose of the {len(everyone)} it can, counted from 0, or leave out absorbers",
             )
-    return sorted(set(wanted))
+    return sorted(set(indices))
+
+
+def symbols_of(numbers: npt.NDArray[np.int64], indices: Sequence[int]) -> set[str]:
+    """Elements of these atoms."""
+    return {chemical_symbols[numbers[index]] for index in indices}

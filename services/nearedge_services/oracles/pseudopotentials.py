@@ -4,12 +4,19 @@ import gzip
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles.errors import MissingData
+
+DEBIAN = {
+    "C_PBE_TM_2pj.UPF": "9d85a4306edf1673cc4af0dae25046a5693292f3dd1ffdcf9bb0b24349d52a8a",
+    "Ch_PBE_TM_2pj.UPF": "6d463516627c1e631afbd40bf367e53c89e13542ede46d9986a3e5e39561c7c6",
+}
+"""SHA-256 of the default files as `quantum-espresso-data` 6.7 has them."""
 
 _NUMBERS = re.compile(r"<PP_R\b[^>]*>(.*?)</PP_R>", re.DOTALL)
 _CORE = re.compile(r"<PP_GIPAW_CORE_ORBITAL(?:\.1)?\b[^>]*>(.*?)</PP_GIPAW_CORE_ORBITAL", re.DOTALL)
@@ -37,6 +44,17 @@ def read_pseudopotential(path: Path) -> str:
 def digest(text: str) -> str:
     """SHA-256 of a file's text: two files of one name need not be one."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """The same of a file, which is read once until it changes. Raises OSError."""
+    seen = path.stat()
+    return _digest_of(path, seen.st_mtime_ns, seen.st_size)
+
+
+@lru_cache
+def _digest_of(path: Path, mtime_ns: int, size: int) -> str:
+    return digest(read_pseudopotential(path))
 
 
 def core_orbital(text: str, name: str) -> str:

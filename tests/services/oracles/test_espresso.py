@@ -60,6 +60,20 @@ def test_how_it_is_run_is_not_in_the_hash_and_all_else_is():
         assert EspressoOracle(EspressoSettings(**change)).settings_hash != plain
 
 
+def test_a_pseudopotential_of_the_same_name_is_another_setting(tmp_path):
+    def hash_with(text):
+        (tmp_path / "C_PBE_TM_2pj.UPF").write_text(text)
+        return EspressoOracle(EspressoSettings(run={"pseudo_dirs": [tmp_path]})).settings_hash
+
+    assert hash_with("one") == hash_with("one")
+    assert len({hash_with("one"), hash_with("another"), EspressoOracle().settings_hash}) == 3
+
+
+def test_debians_pseudopotentials_count_by_their_names():
+    espresso({})
+    assert EspressoOracle().programs.own_digests(["C_PBE_TM_2pj.UPF", "Ch_PBE_TM_2pj.UPF"]) == {}
+
+
 def test_k_points_and_supercell_follow_the_cell():
     cubic = bulk("C", "diamond", 3.567, cubic=True)
     assert files.mesh(cubic, 0.8) == (3, 3, 3)

@@ -206,7 +206,7 @@ def test_a_spectrum_is_broadened_weighed_and_normalised():
         "occupations": np.array([[1.0, 0.0, 0.5]]),
         "strengths": np.array([[[9.0, 1.0, 2.0]]]),
     }
-    spectrum = oracle._spectrum(result, 0, 0.0)
+    spectrum = oracle._spectrum(result, 0, 0.0, 284.0)
     assert oracle.grid.weights @ spectrum == pytest.approx(1.0)
     peaks = [spectrum[oracle.grid.energies == energy][0] for energy in (-2.0, 5.0, 9.0)]
     assert peaks[0] < 1e-9
