@@ -26,6 +26,7 @@ from nearedge_db.schema import AttemptRow, LabelRow, OracleSettings
 from nearedge_db.states import TaskKind, TaskState
 from nearedge_db.store import create_campaign, get_label, get_structure, put_atoms
 from nearedge_services.oracles.cost_model import FEWEST_FOR_LIMIT
+from nearedge_services.oracles.errors import MissingData
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.factory import make_oracle
 
