@@ -27,18 +27,21 @@ $(READY): requirements.lock pyproject.toml
 # Electronic-structure programs for the oracles gpaw, feff and espresso: Debian's packages, then the locked Python ones.
 # GPAW has no wheel and is built here, in a minute or two.
 DFT := $(VENV)/.dft
-DFT_PACKAGES := g++ libxc-dev libopenblas-dev libfftw3-dev quantum-espresso quantum-espresso-data
+DFT_PACKAGES := g++ libopenmpi-dev openmpi-bin libxc-dev libopenblas-dev libfftw3-dev quantum-espresso quantum-espresso-data
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 dft: $(DFT)
 
 $(DFT): requirements-dft.lock deploy/dft/siteconfig.py $(READY)
-	dpkg -s $(DFT_PACKAGES) >/dev/null 2>&1 || { $(SUDO) apt-get update -q && \
+	dpkg -s $(DFT_PACKAGES) 2>/dev/null | grep -c "^Status: install ok installed" | grep -qx $(words $(DFT_PACKAGES)) || { $(SUDO) apt-get update -q && \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(DFT_PACKAGES); }
 	GPAW_CONFIG=$(CURDIR)/deploy/dft/siteconfig.py $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-c requirements.lock -r requirements-dft.lock
+	$(BIN)/python -c "import _gpaw; _gpaw.Communicator" || GPAW_CONFIG=$(CURDIR)/deploy/dft/siteconfig.py \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps --force-reinstall \
+		$$(grep gpaw== requirements-dft.lock)  # one without MPI was there, or in pip's cache
 	$(BIN)/python -m pip check
-	$(BIN)/python -c "import feff10, gpaw, gpaw_data"
+	$(BIN)/python -c "import feff10, gpaw, gpaw_data, _gpaw; _gpaw.Communicator"
 	@touch $(DFT)
 
 campaign: setup

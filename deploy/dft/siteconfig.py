@@ -1,6 +1,7 @@
-# How `make dft` has GPAW built: serial, with Debian's libraries. For MPI: mpi = True and compiler = "mpicxx".
-compiler = "g++"
-mpi = False
+# How `make dft` has GPAW built: with the libraries of Debian, and with MPI, which only gpaw.run.launcher makes use of.
+# Without MPI: mpi = False and compiler = "g++".
+compiler = "mpicxx"
+mpi = True
 fftw = True
 scalapack = False
 libraries = ["xc", "openblas", "fftw3"]

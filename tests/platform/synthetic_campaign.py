@@ -201,6 +201,7 @@ class _Writer:
             xanes=np.tile(spectrum, (n_atoms, 1)),
             energies_ev=GRID_EV,
             seconds=LABEL_SECONDS,
+            details={"fermi_ev": -5.0},
             task_id=task,
         )
         use_label(self.session, self.campaign.id, label.id, role, distance, candidate_id)

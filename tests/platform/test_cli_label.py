@@ -134,10 +134,30 @@ def test_keeps_the_good_frames_when_the_settings_do_not_fit_one(inputs, tmp_path
     output = tmp_path / "out.extxyz"
     result = invoke(label, path, "-o", output)
     assert result.exit_code == 1
-    assert "frame 0 failed: UserError: the edge lies below the zero; got 270 eV" in " ".join(
+    assert "frame 0 failed: UnfitSettings: the edge lies below the zero; got 270 eV" in " ".join(
         result.output.split()
     )
     assert [atoms.info["group"] for atoms in read_structures(output)] == ["g1", "g2"]
+
+
+def test_keeps_the_good_frames_when_one_fails_in_an_unforeseen_way(inputs, tmp_path, monkeypatch):
+    path, _ = inputs
+    original, calls = XtbOracle.label, []
+
+    def stumble_once(self, atoms):
+        calls.append(1)
+        if len(calls) == 2:
+            raise ValueError("nobody thought of this")
+        return original(self, atoms)
+
+    monkeypatch.setattr(XtbOracle, "label", stumble_once)
+    output = tmp_path / "out.extxyz"
+    result = invoke(label, path, "-o", output)
+    assert result.exit_code == 1
+    assert "frame 1 failed: OracleCrash: ValueError: nobody thought of this" in " ".join(
+        result.output.split()
+    )
+    assert [atoms.info["group"] for atoms in read_structures(output)] == ["g0", "g2"]
 
 
 def test_bad_input_is_a_user_error(inputs, tmp_path):

@@ -1,5 +1,7 @@
 """The best structures as extended XYZ."""
 
+import json
+
 import numpy as np
 import pytest
 from tests.platform.synthetic_campaign import GUIDED, Plan, make_campaign
@@ -35,6 +37,7 @@ def test_provenance_goes_with_every_structure(exported):
     info = exported[0].info
     assert info["oracle"] == "xtb"
     assert len(info["settings_hash"]) == 64
+    assert json.loads(info["oracle_details"]) == {"fermi_ev": -5.0}
     assert (info["prior_version"], info["surrogate_version"], info["potential_version"]) == (1, 1, 1)
     assert info["seed"] == 7  # the eighth guided structure of the plan
     assert info["campaign"] == "demo"

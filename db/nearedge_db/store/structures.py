@@ -1,5 +1,6 @@
 """Structures: content shared by all campaigns, and their place in one campaign."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -139,6 +140,7 @@ def to_atoms(structure: Structure, label: LabelRow | None = None) -> "Atoms":
     """ASE structure (periodic), with its label in the labelled convention if one is given.
 
     ``info`` has ``structure_id`` and ``structure_hash``; a label adds ``info["REF_energy"]`` (eV),
+    ``info["oracle_details"]`` (JSON text, where the oracle gave any),
     ``info["xanes_energies"]`` ((G,) eV), ``arrays["REF_forces"]`` ((N, 3) eV/Å) and
     ``arrays["xanes"]`` ((N, G)).
     """
@@ -154,6 +156,8 @@ def to_atoms(structure: Structure, label: LabelRow | None = None) -> "Atoms":
     if label is not None:
         atoms.info["REF_energy"] = label.energy_ev
         atoms.info["xanes_energies"] = label.energies_ev
+        if label.details_json:
+            atoms.info["oracle_details"] = json.dumps(label.details_json)
         atoms.set_array("REF_forces", label.forces, dtype=float)
         atoms.set_array("xanes", label.xanes, dtype=float)
     return atoms

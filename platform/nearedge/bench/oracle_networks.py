@@ -100,8 +100,11 @@ def rank_networks(
 
 
 def _network(kept: SpectraFolder, name: str, case: Case, atoms: Atoms, axis_ev: Array) -> Spectra | None:
-    """Of one network: by calculation, or gpaw's from a labelled file, on the axis and of unit sum."""
-    if case.oracle == _JUDGE and labelled(atoms):
+    """Of one network: by calculation, or from a file with labels of gpaw, on the axis and of unit sum.
+
+    Labels that do not say whose they are count as those of gpaw.
+    """
+    if case.oracle == _JUDGE and labelled(atoms) and atoms.info.get("oracle", _JUDGE) == _JUDGE:
         axis = np.asarray(atoms.info["xanes_energies"], dtype=float)
         return Spectra(axis_ev, np.array([common(axis, row, axis_ev) for row in atoms.arrays["xanes"]]), 0.0)
     settings = case.for_network(chosen(atoms, case.network_absorbers))

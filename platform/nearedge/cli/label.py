@@ -34,7 +34,7 @@ def label(
     from rich.progress import track
 
     from nearedge.cli.outputs import check_output
-    from nearedge_services.oracles.errors import OracleError
+    from nearedge_services.oracles.errors import OracleError, classified
     from nearedge_services.oracles.factory import make_oracle
     from nearedge_services.structures.extxyz import read_structures, write_structures
 
@@ -50,8 +50,9 @@ def label(
         if _identity(frame) in done:
             continue
         try:
-            labelled = method.label(frame).attach(frame)
-        except (OracleError, UserError) as error:  # the others may succeed
+            with classified():
+                labelled = method.label(frame).attach(frame)
+        except OracleError as error:  # the others may succeed
             failures.append((number, f"{type(error).__name__}: {error}"))
             continue
         labelled.info.update(oracle=method.name, oracle_settings=method.settings_hash)

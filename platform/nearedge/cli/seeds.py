@@ -52,7 +52,7 @@ def seeds(
 
     from nearedge.cli.label import parse_settings
     from nearedge.cli.outputs import check_output
-    from nearedge_services.oracles.errors import OracleError
+    from nearedge_services.oracles.errors import OracleError, classified
     from nearedge_services.oracles.factory import make_oracle
     from nearedge_services.structures.composition import parse_composition
     from nearedge_services.structures.extxyz import write_structures
@@ -68,7 +68,8 @@ def seeds(
         if _key(number, cell.numbers, value, made_with, quench_steps) in done:
             continue
         try:
-            atoms = _make(method if labels else None, cell, value, number, quench_steps)
+            with classified():
+                atoms = _make(method if labels else None, cell, value, number, quench_steps)
         except OracleError as error:
             failed += 1
             console.print(f"seed {number} failed: {type(error).__name__}: {error.reason}", markup=False)

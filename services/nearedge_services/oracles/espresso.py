@@ -13,14 +13,14 @@ the state that it reaches: E(hole, +1) − E(ground) + ε + C, where C is what p
 import shutil
 import time
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nearedge_db.errors import UserError
 from nearedge_db.hashing import settings_hash
@@ -100,6 +100,18 @@ class EspressoSettings(BaseModel):
     run: EspressoRun = EspressoRun()
     """Programs, launcher and folders of the site."""
 
+    @model_validator(mode="after")
+    def _has_the_energy_of_its_files(self) -> Self:
+        """`core_energy_ev` belongs to two files: without it those of a site would be off by tens of eV."""
+        pairs = {
+            symbol: (self.pseudopotentials.get(symbol), hole)
+            for symbol, hole in self.core_hole_pseudopotentials.items()
+        }
+        ours = pairs == {"C": ("C_PBE_TM_2pj.UPF", "Ch_PBE_TM_2pj.UPF")}
+        if self.core_hole == "full" and not ours and "core_energy_ev" not in self.model_fields_set:
+            raise ValueError("core_energy_ev is that of the default files: give the value of yours")
+        return self
+
 
 class EspressoOracle:
     """Labels structures with Quantum ESPRESSO."""
@@ -176,6 +188,7 @@ class EspressoOracle:
             energies_ev=self.grid.energies.copy(),
             seconds=time.perf_counter() - started + finished.reused_s,
             details={
+                "version": str(ground.get("version", "pw.x")),
                 "fermi_ev": float(ground["fermi_ev"]),
                 "stress_ev_per_a3": ground["stress"].tolist(),
                 "supercell": list(times),
@@ -216,6 +229,7 @@ class EspressoOracle:
             settings.convergence_ry,
             settings.iterations,
             settings.mixing,
+            settings.run.diagonalization,
         )
 
     def _ground(self, atoms: Atoms) -> Row:
@@ -229,6 +243,7 @@ class EspressoOracle:
             "fermi_ev": np.array(result.fermi_ev),
             "forces": result.forces_ev_per_a,
             "stress": result.stress_ev_per_a3,
+            "version": np.array(result.version),
         }
 
     def _files(self, atoms: Atoms) -> dict[str, str]:

@@ -19,6 +19,7 @@ Array = npt.NDArray[np.float64]
 #: Name of the absorber's species: an element that ASE writes and no material has.
 ABSORBER = "X"
 
+_PROGRAM = re.compile(r"Program PWSCF v\.(\S+)")
 _ERROR = re.compile(r"%{20,}\s*\n(.*?)\n\s*%{20,}", re.DOTALL)
 
 
@@ -57,6 +58,7 @@ class Plane:
         convergence_ry: threshold of self-consistency, Ry.
         iterations: at most.
         mixing: share of the new density.
+        diagonalization: how the states are found.
     """
 
     cutoff_ry: float
@@ -65,6 +67,7 @@ class Plane:
     convergence_ry: float
     iterations: int
     mixing: float
+    diagonalization: str = "david"
 
 
 def pw_input(atoms: Atoms, pseudopotentials: dict[str, str], plane: Plane, charge: float) -> str:
@@ -91,6 +94,7 @@ def pw_input(atoms: Atoms, pseudopotentials: dict[str, str], plane: Plane, charg
             "conv_thr": plane.convergence_ry,
             "electron_maxstep": plane.iterations,
             "mixing_beta": plane.mixing,
+            "diagonalization": plane.diagonalization,
         },
     }
     text = io.StringIO()
@@ -107,12 +111,13 @@ def pw_input(atoms: Atoms, pseudopotentials: dict[str, str], plane: Plane, charg
 
 @dataclass(frozen=True)
 class PwResult:
-    """What pw.x found: energies in eV, forces (N, 3) eV/Å, stress (6,) eV/Å³ in Voigt order."""
+    """What pw.x found: energies in eV, forces (N, 3) eV/Å, stress (6,) eV/Å³ in Voigt order; and which pw.x it was."""
 
     energy_ev: float
     fermi_ev: float
     forces_ev_per_a: Array
     stress_ev_per_a3: Array
+    version: str
 
 
 def read_pw(ran: Ran) -> PwResult:
@@ -131,9 +136,15 @@ def read_pw(ran: Ran) -> PwResult:
             float(atoms.calc.get_fermi_level()),
             atoms.get_forces(),
             atoms.get_stress(),
+            _version(text),
         )
     except (ValueError, IndexError, AttributeError, KeyError, RuntimeError) as error:
         raise OracleCrash(f"pw.x: its output cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _version(text: str) -> str:
+    found = _PROGRAM.search(text)
+    return f"pw.x {found[1]}" if found else "pw.x"
 
 
 def _raise_error_box(program: str, text: str) -> None:

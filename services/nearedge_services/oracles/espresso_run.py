@@ -4,6 +4,7 @@ import contextlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,8 @@ class EspressoRun(RunSettings):
     """Command of pw.x, with options such as -nk 2."""
     xspectra: tuple[str, ...] = ("xspectra.x",)
     """Command of xspectra.x."""
+    diagonalization: Literal["david", "cg"] = "david"
+    """How pw.x finds the states: by conjugate gradients (`cg`) it takes longer and less memory."""
     pseudo_dirs: tuple[Path, ...] = (
         Path("/usr/share/espresso/pseudo"),
         Path("/usr/share/doc/quantum-espresso/examples/XSpectra/pseudo"),

@@ -10,6 +10,7 @@ import importlib.util
 import sys
 import time
 from functools import partial
+from importlib.metadata import version
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -156,6 +157,7 @@ class FeffOracle:
             energies_ev=self.grid.energies.copy(),
             seconds=time.perf_counter() - started + finished.reused_s,
             details={
+                "version": f"feff10-rs {version('feff10-rs')}",
                 "energy_from": self.settings.energy_from,
                 "energy_settings_hash": self.energies.settings_hash,
                 "absorbers": absorbers,

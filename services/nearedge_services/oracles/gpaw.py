@@ -27,7 +27,7 @@ from nearedge_services.oracles import gpaw_setups
 from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.by_element import ByElement, check_covers, value_of
 from nearedge_services.oracles.course import each_absorber
-from nearedge_services.oracles.errors import NotConverged, OracleCrash, UnfitSettings
+from nearedge_services.oracles.errors import MissingData, NotConverged, OracleCrash, UnfitSettings
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import (
@@ -47,6 +47,9 @@ Array = npt.NDArray[np.float64]
 #: Raise whenever the same settings would give other labels than before; with a core hole: `HOLE_RECIPE`.
 RECIPE = 1
 HOLE_RECIPE = 2
+
+_ERRORS = {"NotConverged": NotConverged, "MissingData": MissingData}
+"""What the worker says of a failure."""
 
 _GROUND = "ground"
 _OF_THE_RUN = {
@@ -69,9 +72,11 @@ class GpawRun(RunSettings):
     launcher: tuple[str, ...] = ()
     """Command in front of Python, for a GPAW built with MPI: ``[mpirun, -np, "4"]``."""
     python: str | None = None
-    """Interpreter that has GPAW; default: this one."""
+    """Interpreter that has GPAW and its data; default: this one."""
     mixing: float | None = Field(default=None, gt=0, le=1)
     """Share of the new density in each iteration, mixed after Pulay: less is safer. Default: GPAW's own way."""
+    eigensolver: Literal["davidson", "cg"] = "davidson"
+    """How the states are found: by conjugate gradients (`cg`) it takes longer and less memory."""
 
 
 class GpawSettings(BaseModel):
@@ -128,6 +133,7 @@ class GpawOracle:
     def __init__(self, settings: GpawSettings | None = None) -> None:
         self.settings = settings or GpawSettings()
         self.grid = EnergyGrid(self.settings.start_ev, self.settings.stop_ev, self.settings.step_ev)
+        self._gpaw = gpaw_setups.Installation(self.settings.run.python or sys.executable)
 
     @property
     def settings_hash(self) -> str:
@@ -141,11 +147,11 @@ class GpawOracle:
 
     def check_installed(self) -> None:
         """Raise UserError unless GPAW is there."""
-        gpaw_setups.check_installed()
+        self._gpaw.check()
 
     def check_elements(self, numbers: npt.ArrayLike) -> None:
         """Raise UserError for an element without a PBE setup, or an absorbing one without `zero_ev`."""
-        gpaw_setups.check_elements(numbers)
+        self._gpaw.check_elements(numbers)
         self._absorbers(numbers, by_index=False)
 
     def label(self, atoms: Atoms) -> Label:
@@ -161,7 +167,8 @@ class GpawOracle:
         finished = Finished(atoms, self._hash_without(numerics(self.name)))
         hole = self.settings.core_hole != "initial-state"
         ground = finished.once(_GROUND, lambda: self._ground(atoms, [] if hole else absorbers))
-        xanes, details = np.zeros((len(atoms), self.grid.size)), _details(ground)
+        xanes = np.zeros((len(atoms), self.grid.size))
+        details = {**_details(ground), "version": f"gpaw {self._gpaw.version}"}
         if hole:
             rows = each_absorber(
                 absorbers, partial(self._excited, atoms, ground), finished, self.settings.run
@@ -262,7 +269,7 @@ class GpawOracle:
         charge: float = 0.0,
     ) -> Row:
         """One self-consistent run; ``kinds`` names the setup of each element or atom."""
-        folders = {gpaw_setups.ensure_setup(_symbol(atoms, who), kind) for who, kind in kinds.items()}
+        folders = {self._gpaw.ensure_setup(_symbol(atoms, who), kind) for who, kind in kinds.items()}
         settings = self.settings
         margin = 0.0 if charge == 0 else _EDGE_MARGIN_EV
         job: dict[str, Any] = {
@@ -279,18 +286,20 @@ class GpawOracle:
             "stop_ev": settings.stop_ev + margin + _REACH_SIGMA * settings.sigma_ev,
             "bands": settings.bands_per_atom and round(settings.bands_per_atom * len(atoms)),
             "mixing": settings.run.mixing,
+            "eigensolver": settings.run.eigensolver,
+            "mpi": bool(settings.run.launcher),
             **settings.model_dump(include=_OF_THE_RUN),
         }
         if not absorbers:
             job["bands"] = None
         with Session("gpaw") as session:
-            return self._work(session, job, [*folders, gpaw_setups.data_folder()])
+            return self._work(session, job, [*folders, self._gpaw.data_folder])
 
     def _work(self, session: Session, job: dict[str, Any], paths: list[Path]) -> Row:
         (session.folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         run = self.settings.run
         session.run(
-            [*run.launcher, run.python or sys.executable, "-P", str(gpaw_setups.WORKER)],
+            [*run.launcher, self._gpaw.python, "-P", str(gpaw_setups.WORKER)],
             run.limits,
             environment={
                 "GPAW_SETUP_PATH": ":".join(str(path) for path in paths),
@@ -299,7 +308,8 @@ class GpawOracle:
         ).check()
         error = session.folder / "error.json"
         if error.is_file():
-            raise NotConverged(json.loads(error.read_text(encoding="utf-8"))["reason"])
+            said = json.loads(error.read_text(encoding="utf-8"))
+            raise _ERRORS[said["kind"]](said["reason"])
         result = session.folder / "result.npz"
         if not result.is_file():
             raise OracleCrash("GPAW ended without a result")

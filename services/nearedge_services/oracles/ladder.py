@@ -26,7 +26,7 @@ def times(factor: float) -> Callable[[Any], Any]:
     return change
 
 
-def exactly(new: float | None) -> Callable[[Any], Any]:
+def exactly(new: float | str | None) -> Callable[[Any], Any]:
     """This value, whatever it was."""
     return lambda _: new
 
@@ -46,6 +46,16 @@ _PROGRAMS: dict[FailureKind, tuple[Rung, ...]] = {
 }
 """Of the oracles that run external programs."""
 
+
+def _with_other_solver(solver: Rung) -> dict[FailureKind, tuple[Rung, ...]]:
+    """The same where a program has another way to its states: slower, sturdier and with less memory."""
+    return {
+        **_PROGRAMS,
+        FailureKind.OUT_OF_MEMORY: ({**_FEWER, **solver}, {**_ALONE, **solver}),
+        FailureKind.CRASH: (_AGAIN, {**_ALONE, **solver}),
+    }
+
+
 _KINDS = {kind.value: kind for kind in FailureKind}
 
 LADDERS: dict[str, dict[FailureKind, tuple[Rung, ...]]] = {
@@ -56,14 +66,14 @@ LADDERS: dict[str, dict[FailureKind, tuple[Rung, ...]]] = {
         FailureKind.TIMEOUT: (_LONGER,),
     },
     "gpaw": {
-        **_PROGRAMS,
+        **_with_other_solver({"run.eigensolver": exactly("cg")}),
         FailureKind.NOT_CONVERGED: (
             {"iterations": times(2), "run.mixing": exactly(0.05), **_BANDS_ENOUGH},
             {"iterations": times(4), "run.mixing": exactly(0.02), **_BANDS_ENOUGH},
         ),
     },
     "espresso": {
-        **_PROGRAMS,
+        **_with_other_solver({"run.diagonalization": exactly("cg")}),
         FailureKind.NOT_CONVERGED: (
             {"iterations": times(2), "mixing": times(0.5), "lanczos_iterations": times(2)},
             {"iterations": times(4), "mixing": times(0.2), "lanczos_iterations": times(4)},

@@ -5,6 +5,7 @@ Example:
     >>> result.final.info["REF_energy"], len(result.path)                               # doctest: +SKIP
 """
 
+import logging
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,9 +18,11 @@ from ase.optimize import BFGS
 from pydantic import BaseModel, ConfigDict, Field
 
 from nearedge_services.oracles.base import KeepsLabel, Label, Oracle
-from nearedge_services.oracles.errors import BadGeometry, NotConverged, NotFinite
+from nearedge_services.oracles.errors import BadGeometry, OracleCancelled, OracleError
 from nearedge_services.structures.composition import Composition
 from nearedge_services.structures.melt_quench import MeltQuenchError, MeltQuenchSettings, melt_quench
+
+logger = logging.getLogger(__name__)
 
 
 class SeedSettings(BaseModel):
@@ -166,8 +169,8 @@ def _labelled(oracle: Oracle, atoms: Atoms, label: Label | None) -> Atoms:
 
 
 def _rattled(oracle: Oracle, final: Atoms, sizes_a: tuple[float, ...], seed: int) -> list[Atoms]:
-    """Labelled copies with random displacements; one that the oracle finds unphysical, or for which it does not
-    converge, is left out.
+    """Labelled copies with random displacements. One whose calculation fails is left out: the relaxation before it is
+    worth more.
     """
     rng = np.random.default_rng(seed)
     frames = []
@@ -176,6 +179,8 @@ def _rattled(oracle: Oracle, final: Atoms, sizes_a: tuple[float, ...], seed: int
         atoms.positions += rng.normal(0.0, size, atoms.positions.shape)
         try:
             frames.append(oracle.label(atoms).attach(atoms))
-        except (BadGeometry, NotConverged, NotFinite):
-            continue
+        except OracleCancelled:
+            raise
+        except OracleError as error:
+            logger.warning("a displaced copy is left out", extra={"data": {"problem": error.reason}})
     return frames

@@ -9,6 +9,7 @@ cell has many orbitals. The basis is minimal: nothing above about 25 eV is meani
 import time
 from collections.abc import Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -244,6 +245,7 @@ class XtbCalculator(Calculator):
                 "fermi_ev": mu,
                 "gap_ev": float(above.min() - below.max()),
                 "blas": prepare_blas(),
+                "version": f"tblite {version('tblite')}",
                 **hole,
             },
         )

@@ -118,6 +118,23 @@ def test_labels_of_a_file_stand_for_gpaw(tmp_path):
     assert list(ranked.values()) == pytest.approx([1.0] * 4)
 
 
+def test_labels_of_another_oracle_do_not_stand_for_gpaw(tmp_path, monkeypatch):
+    frames = [make_oracle("xtb").label(atoms).attach(atoms) for atoms in rattled(1)]
+    axis, mean = frames[0].info["xanes_energies"], frames[0].arrays["xanes"].mean(axis=0)
+    asked = []
+
+    def find(self, title, oracle, settings, atoms):
+        asked.append(oracle)
+
+    monkeypatch.setattr(SpectraFolder, "find", find)
+    crystal = Crystal(axis, np.roll(mean, -8), mean)
+    for oracle in ("xtb", "gpaw"):
+        frames[0].info["oracle"] = oracle
+        cases = {"gpaw": Case("gpaw", network={})}
+        rank_networks(SpectraFolder(tmp_path), cases, {"gpaw": crystal}, frames, lambda text: None)
+    assert asked == ["gpaw"]  # the labels of xtb
+
+
 def test_networks_too_large_for_an_oracle_are_a_row(options):
     cases = {"xtb": Case("xtb", absorbers=None, network={}, largest_network=4)}
     result = OraclesBench(cases, []).run(options, quiet)

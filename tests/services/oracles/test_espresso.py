@@ -56,8 +56,18 @@ def test_how_it_is_run_is_not_in_the_hash_and_all_else_is():
     plain = EspressoOracle().settings_hash
     site = {"launcher": ("srun",), "pw": ("/opt/pw.x", "-nk", "2"), "pseudo_dirs": ("/pseudo",), "workers": 4}
     assert EspressoOracle(EspressoSettings(run=site)).settings_hash == plain
-    for change in ({"core_hole": "none"}, {"absorbers": (0,)}, {"pseudopotentials": {"C": "other.UPF"}}):
+    others = {"pseudopotentials": {"C": "other.UPF"}, "core_energy_ev": 392.553}
+    for change in ({"core_hole": "none"}, {"absorbers": (0,)}, others):
         assert EspressoOracle(EspressoSettings(**change)).settings_hash != plain
+
+
+def test_other_files_than_the_default_ones_need_their_own_core_energy():
+    others = {"pseudopotentials": {"C": "mine.UPF"}, "core_hole_pseudopotentials": {"C": "hole.UPF"}}
+    with pytest.raises(UserError, match="core_energy_ev"):
+        make_oracle("espresso", others)
+    settings = EspressoSettings(**others, core_energy_ev=390.0)
+    assert EspressoSettings(**settings.model_dump()) == settings
+    assert EspressoSettings(**others, core_hole="none").core_hole == "none"
 
 
 def test_a_pseudopotential_of_the_same_name_is_another_setting(tmp_path):

@@ -1,12 +1,15 @@
 """The GPAW oracle: the contract, core holes, bands, what it does when things fail, and the reference labels."""
 
 import json
+import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.build import bulk
-from tests.programs import needs
+from tests.programs import needs, not_installed
 from tests.reference import reference_path
 from tests.services.oracles.contract import OracleContract
 
@@ -162,33 +165,119 @@ def test_time_and_crash_are_classified(tmp_path):
 def test_setups_are_made_once_however_many_ask(tmp_path, monkeypatch):
     needs("gpaw")
     monkeypatch.setenv(gpaw_setups.SETUPS_VARIABLE, str(tmp_path))
+    there = gpaw_setups.Installation()
     with ThreadPoolExecutor(2) as pool:
-        folders = list(pool.map(lambda _: gpaw_setups.ensure_setup("C", "half"), range(2)))
+        folders = list(pool.map(lambda _: there.ensure_setup("C", "half"), range(2)))
     assert folders[0] == folders[1]
     assert [path.name for path in folders[0].iterdir()] == ["C.nearedge-half.PBE"]
     before = (folders[0] / "C.nearedge-half.PBE").stat().st_mtime_ns
-    gpaw_setups.ensure_setup("C", "half")
+    there.ensure_setup("C", "half")
     assert (folders[0] / "C.nearedge-half.PBE").stat().st_mtime_ns == before
 
 
-def test_an_edge_below_the_zero_is_a_failure_of_that_label_only(monkeypatch):
+@pytest.mark.parametrize(("edge", "where"), [(270.0, "below the zero"), (1839.0, "above the window")])
+def test_an_edge_outside_the_window_is_a_failure_of_that_label_only(monkeypatch, edge, where):
     def run(self, atoms, setups, **_):
-        return {"energy_ev": 270.0 if setups["0"] == "full" else 0.0, "reference_ev": 0.0}
+        return {"energy_ev": edge if setups["0"] == "full" else 0.0, "reference_ev": 0.0}
 
     monkeypatch.setattr(GpawOracle, "_run", run)
     oracle = GpawOracle(GpawSettings(core_hole="full"))
     ground = {"energy_ev": 0.0, "reference_ev": 0.0}
-    with pytest.raises(UnfitSettings, match=r"got 270\.0 eV and zero_ev 284; set zero_ev near 270"):
+    with pytest.raises(
+        UnfitSettings, match=rf"{where}.*got {edge:.1f} eV and zero_ev 284; set zero_ev near {edge:.0f}"
+    ):
         oracle._excited(diamond(), ground, 0)
 
 
-def test_without_gpaw_one_line_says_how_to_get_it(monkeypatch):
-    find = gpaw_setups.importlib.util.find_spec
-    monkeypatch.setattr(
-        gpaw_setups.importlib.util, "find_spec", lambda name: None if name == "gpaw" else find(name)
-    )
-    with pytest.raises(UserError, match="make dft"):
-        make_oracle("gpaw", {})
+def test_the_zero_is_that_of_the_absorbers_element(monkeypatch):
+    def run(self, atoms, setups, *, absorbers, **_):
+        edges = {"0": 1839.0, "1": 284.5}
+        edge = next(edges[who] for who, hole in setups.items() if hole == "full")
+        return {
+            "energy_ev": edge,
+            "reference_ev": 0.0,
+            "energies_ev": np.array([[-9.0, 3.0]]),
+            "fermi_ev": 0.0,
+            "occupations": np.array([[1.0, 0.0]]),
+            "strengths": np.ones((1, 1, 2)),
+        }
+
+    monkeypatch.setattr(GpawOracle, "_run", run)
+    oracle = GpawOracle(GpawSettings(core_hole="full", zero_ev={"Si": 1838.0, "C": 284.0}))
+    atoms, ground = bulk("SiC", "zincblende", a=4.36), {"energy_ev": 0.0, "reference_ev": 0.0}
+    silicon, carbon = (oracle._excited(atoms, ground, one)["spectrum"] for one in (0, 1))
+    assert [oracle.grid.energies[row.argmax()] for row in (silicon, carbon)] == [4.0, 3.5]
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"core_hole": "full"}, "one number for several absorbing elements.*284 for C, Si"),
+        ({"core_hole": "half", "zero_ev": {"C": 284.0}}, "no value for an absorbing element.*Si"),
+    ],
+)
+def test_a_zero_for_each_absorbing_element_is_asked_for_before_anything_starts(settings, match):
+    needs("gpaw")
+    with pytest.raises(UserError, match=match):
+        make_oracle("gpaw", settings).check_elements([6, 14])
+    make_oracle("gpaw", {**settings, "absorbers": ["C"]}).check_elements([6, 14])
+    make_oracle("gpaw", {"core_hole": "initial-state"}).check_elements([6, 14])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ranks", "k_points"), [(2, (1, 1, 1)), (3, (2, 2, 2))])
+def test_under_mpi_a_label_is_the_same(monkeypatch, ranks, k_points):
+    """Three ranks cannot share eight k-points evenly."""
+    needs("gpaw")
+    if shutil.which("mpirun") is None:
+        not_installed("no mpirun: make dft")
+    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+        monkeypatch.setenv(name, "1")
+    settings = {**CHEAP, "k_points": k_points}
+    launcher = ["mpirun", "--oversubscribe", "-np", str(ranks)]
+    alone = make_oracle("gpaw", settings).label(diamond())
+    together = make_oracle("gpaw", {**settings, "run": {"launcher": launcher}}).label(diamond())
+    assert together.energy_ev == pytest.approx(alone.energy_ev, abs=1e-6)
+    np.testing.assert_allclose(together.forces_ev_per_a, alone.forces_ev_per_a, atol=1e-5)
+    np.testing.assert_allclose(together.xanes, alone.xanes, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_other_eigensolver_gives_the_same_label():
+    needs("gpaw")
+    usual = make_oracle("gpaw", CHEAP).label(diamond())
+    other = make_oracle("gpaw", {**CHEAP, "run": {"eigensolver": "cg"}}).label(diamond())
+    assert other.energy_ev == pytest.approx(usual.energy_ev, abs=1e-5)
+    np.testing.assert_allclose(other.xanes, usual.xanes, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import sys; sys.exit('no package gpaw')", "no package gpaw"),
+        (None, "No such file"),
+    ],
+)
+def test_without_gpaw_one_line_says_how_to_get_it(tmp_path, program, said):
+    python = tmp_path / "python"
+    if program is not None:
+        python.write_text(f"#!{sys.executable}\n{program}\n")
+        python.chmod(0o755)
+    with pytest.raises(UserError, match="make dft") as caught:
+        make_oracle("gpaw", {"run": {"python": str(python)}})
+    assert said in str(caught.value)
+
+
+def test_another_interpreter_is_asked_for_its_own_gpaw(tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho \'["99.1", "/there/setups"]\'\n')
+    python.chmod(0o755)
+    there = gpaw_setups.Installation(str(python))
+    assert there.version == "99.1"
+    assert there.data_folder == Path("/there/setups")
+    assert there.setups_folder.name == "99.1"
+    with pytest.raises(UserError, match="setup of an element"):
+        there.check_elements([6])
 
 
 def test_how_it_is_run_does_not_change_the_hash():

@@ -74,8 +74,9 @@ def test_kinds_are_climbed_side_by_side():
         "run.seconds": 300.0,
         "run.workers": 2,
         "run.elsewhere": 0,
+        "run.eigensolver": "cg",
     }
-    alone = {"run.workers": 1, "run.elsewhere": 0}
+    alone = {"run.workers": 1, "run.elsewhere": 0, "run.eigensolver": "cg"}
     assert changes_after("gpaw", values, ["out of memory", "out of memory"]) == alone
 
 

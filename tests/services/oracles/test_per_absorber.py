@@ -210,3 +210,24 @@ def test_a_label_that_nobody_wants_any_more_does_not_wait_for_helpers(finished):
     ):
         each_absorber(range(2), slowly, finished, ONE)
     assert lent.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "indices"),
+    [(None, [0, 2, 3]), ((3, 0, 3), [0, 3]), (("C",), [0, 3]), (("Si", "C"), [0, 2, 3]), ((), [])],
+)
+def test_absorbers_are_chosen_by_index_or_element(wanted, indices):
+    numbers, possible = np.array([6, 1, 14, 6]), np.array([True, False, True, True])
+    assert chosen_absorbers(numbers, possible, wanted) == indices
+
+
+@pytest.mark.parametrize(("wanted", "said"), [((1,), "H"), ((9,), "9"), (("H",), "choose of C, Si")])
+def test_an_absorber_that_is_none_is_refused(wanted, said):
+    with pytest.raises(UserError, match=said):
+        chosen_absorbers(np.array([6, 1, 14, 6]), np.array([True, False, True, True]), wanted)
+
+
+def test_of_a_list_of_elements_indices_say_nothing():
+    numbers, possible = np.array([6, 14]), np.array([True, True])
+    assert chosen_absorbers(numbers, possible, (40,), by_index=False) == [0, 1]
+    assert chosen_absorbers(numbers, possible, ("C",), by_index=False) == [0]

@@ -34,7 +34,12 @@ def test_eight_atoms_of_carbon(oracle, runs):
 
 def test_only_what_absorbs_counts():
     pseudopotentials = {"C": "C.UPF", "Si": "Si.UPF"}
-    assert EspressoOracle(EspressoSettings(pseudopotentials=pseudopotentials)).runs([6, 6, 14, 14]) == 3
+    assert (
+        EspressoOracle(EspressoSettings(pseudopotentials=pseudopotentials, core_energy_ev=390.0)).runs(
+            [6, 6, 14, 14]
+        )
+        == 3
+    )
     assert FeffOracle().runs([1, 6]) == 1
     with pytest.raises(UserError, match="not an atom"):
         FeffOracle(FeffSettings(absorbers=(7,))).runs([6, 6])

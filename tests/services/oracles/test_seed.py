@@ -5,10 +5,16 @@ import pytest
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles import seed as seed_module
-from nearedge_services.oracles.errors import BadGeometry
+from nearedge_services.oracles.errors import (
+    BadGeometry,
+    NotConverged,
+    OracleCancelled,
+    OracleCrash,
+    OracleTimeout,
+)
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.seed import SeedSettings, make_seed
-from nearedge_services.oracles.xtb import XtbCalculator
+from nearedge_services.oracles.xtb import XtbCalculator, XtbOracle
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.coordination import coordination_fractions
 from nearedge_services.structures.extxyz import labelled
@@ -90,6 +96,28 @@ def test_rattled_frames_are_the_final_one_displaced_as_asked(result):
         moved = atoms.positions - result.final.positions
         assert moved.std() == pytest.approx(size, rel=0.35)
         assert atoms.info["REF_energy"] > result.final.info["REF_energy"]
+
+
+@pytest.mark.parametrize("error", [OracleCrash("killed"), OracleTimeout("too long"), NotConverged("no")])
+def test_a_displaced_copy_that_fails_costs_nothing_else(error):
+    class Failing(XtbOracle):
+        def label(self, atoms):
+            raise error
+
+    settings = SeedSettings(relax_steps=1, path_frames=1, rattle_a=(0.05,), melt_quench=SHORT)
+    result = make_seed(Failing(), parse_composition("C8"), 2.6, 1, settings)
+    assert result.rattled == []
+    assert "REF_energy" in result.final.info
+
+
+def test_a_seed_that_nobody_wants_ends():
+    class Cancelled(XtbOracle):
+        def label(self, atoms):
+            raise OracleCancelled("nobody wants it")
+
+    settings = SeedSettings(relax_steps=1, path_frames=1, rattle_a=(0.05,), melt_quench=SHORT)
+    with pytest.raises(OracleCancelled):
+        make_seed(Cancelled(), parse_composition("C8"), 2.6, 1, settings)
 
 
 @pytest.mark.slow
