@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 
 from nearedge_services.oracles.elsewhere import Compute, Ended, Helpers, Row, Wish, helpers_for
-from nearedge_services.oracles.errors import MissingData
+from nearedge_services.oracles.errors import MissingData, NotFinite
 from nearedge_services.oracles.external import check_allowance
 from nearedge_services.oracles.per_absorber import Finished, RunSettings, seconds_of
 
@@ -89,7 +89,11 @@ class _Course:
         one = ended.absorber
         self._elsewhere.discard(one)
         if ended.row is not None:
-            self._finished.keep(one, ended.row)
+            try:
+                self._finished.keep(one, ended.row)
+            except NotFinite as error:
+                self.failed = self.failed or error
+                return
             self._finished.reused_s += seconds_of(ended.row) / self._workers
             self.rows[one] = ended.row
         elif ended.error is None or isinstance(

@@ -1,11 +1,13 @@
 """Oracles that calculate one absorber at a time: how they are run, and what is finished of a label."""
 
+import logging
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from nearedge_db.errors import UserError
 from nearedge_db.hashing import structure_hash
 from nearedge_services.oracles.elsewhere import Row
+from nearedge_services.oracles.errors import NotFinite
 from nearedge_services.oracles.external import Limits
+
+logger = logging.getLogger(__name__)
 
 _SECONDS = "seconds"
 
@@ -69,12 +74,16 @@ class Finished:
         would have taken by itself."""
 
     def load(self, name: int | str) -> Row | None:
-        """What was kept of an absorber, or under another name; None where nothing was."""
+        """What was kept of an absorber, or under another name; None where nothing was, or cannot be read."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (BadZipFile, EOFError, OSError, ValueError) as error:
+            logger.warning("what was kept cannot be read, and is calculated anew: %s: %s", path, error)
+            return None
 
     def once(self, name: int | str, compute: Callable[[], Row]) -> Row:
         """What was kept under the name, or else what ``compute`` gives, which is kept."""
@@ -91,7 +100,10 @@ class Finished:
         return row
 
     def keep(self, name: int | str, row: Row) -> None:
-        """Keep the arrays; the file appears whole or not at all."""
+        """Keep the arrays; the file appears whole or not at all. Raises NotFinite: the next try is not to find that."""
+        for key, values in row.items():
+            if not np.isfinite(values).all():
+                raise NotFinite(f"{key} of {name} is not finite")
         if not self.folder.exists():
             self._sweep()
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,13 @@ from ase.build import bulk
 from nearedge_db.errors import UserError
 from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.elsewhere import Ended, helped_by
-from nearedge_services.oracles.errors import MissingData, NotConverged, OracleCancelled, OracleCrash
+from nearedge_services.oracles.errors import (
+    MissingData,
+    NotConverged,
+    NotFinite,
+    OracleCancelled,
+    OracleCrash,
+)
 from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.per_absorber import KEPT_DAYS, Finished, RunSettings, chosen_absorbers, turns
 
@@ -86,6 +92,36 @@ def test_a_file_that_was_not_finished_is_not_a_result(finished):
     (finished.folder / "half.part").write_bytes(b"PK")
     assert finished.load("half") is None
     assert finished.load(1) is None
+
+
+@pytest.mark.parametrize("left", [b"", b"PK", b"no archive", b"whole"])
+def test_a_file_that_cannot_be_read_is_calculated_anew(finished, caplog, left):
+    finished.keep(0, row_of(0))
+    path = finished.folder / "0.npz"
+    path.write_bytes(path.read_bytes()[:-9] if left == b"whole" else left)
+    assert finished.load(0) is None
+    assert "0.npz" in caplog.text
+    assert finished.once(0, lambda: row_of(7))["xanes"][0] == 7
+    assert finished.load(0) is not None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_kept(finished, value):
+    def once(value):
+        return finished.once("ground", lambda: {"energy_ev": np.array(1), "forces": np.array([0.0, value])})
+
+    with pytest.raises(NotFinite, match="forces of ground"):
+        once(value)
+    assert not finished.folder.exists()
+    assert once(2.0)["forces"][1] == 2
+
+
+def test_a_helper_s_row_that_is_not_finite_is_the_label_s_failure(finished):
+    lent = Lent(lambda one: Ended(one, row={"xanes": np.array([np.nan])}))
+    with helped_by(lent), pytest.raises(NotFinite):
+        each_absorber(range(4), slowly, finished, ONE)
+    assert finished.load(0) is not None
+    assert finished.load(3) is None
 
 
 def test_what_nobody_went_on_with_is_removed(tmp_path, finished):
