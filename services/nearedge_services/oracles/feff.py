@@ -26,7 +26,6 @@ from nearedge_services.oracles.by_element import ByElement, check_covers, value_
 from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.feff_files import Cards, feff_input, read_feff
-from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import (
     Absorbers,
     Finished,
@@ -118,10 +117,7 @@ class FeffOracle:
     @property
     def settings_hash(self) -> str:
         """Hex digest over name, recipe, settings and the oracle of the energies; without `run`."""
-        return self._hash_without({"run"})
-
-    def _hash_without(self, left_out: set[str]) -> str:
-        values = self.settings.model_dump(mode="json", exclude=left_out)
+        values = self.settings.model_dump(mode="json", exclude={"run"})
         return settings_hash(
             self.name, {"recipe": RECIPE, **values, "energy_settings": self.energies.settings_hash}
         )
@@ -144,7 +140,7 @@ class FeffOracle:
         check_geometry(atoms)
         absorbers = self._absorbers(atoms.numbers)
         base = self.energies.label(atoms)
-        finished = Finished(atoms, self._hash_without(numerics(self.name)))
+        finished = Finished(atoms, self.settings_hash, package="feff10-rs")
         rows = each_absorber(absorbers, partial(self._absorber, atoms), finished, self.settings.run)
         xanes = np.zeros((len(atoms), self.grid.size))
         for absorber, row in rows.items():

@@ -1,11 +1,14 @@
 """Oracles that calculate one absorber at a time: how they are run, and what is finished of a label."""
 
+import contextlib
 import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -18,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nearedge_db.errors import UserError
 from nearedge_db.hashing import structure_hash
 from nearedge_services.oracles.elsewhere import Row
-from nearedge_services.oracles.errors import NotFinite
+from nearedge_services.oracles.errors import MissingData, NotFinite
 from nearedge_services.oracles.external import Limits
 
 logger = logging.getLogger(__name__)
@@ -57,18 +60,42 @@ class RunSettings(BaseModel):
         return Limits(seconds=self.seconds, memory_gib=self.memory_gib)
 
 
+_asked: ContextVar[str | None] = ContextVar("asked", default=None)
+
+
+@contextlib.contextmanager
+def asked_as(settings_hash: str) -> Iterator[None]:
+    """Labels made inside are those of settings with this hash: what is finished is kept under it, on whatever rung of
+    the ladder, and goes into no label that was asked for with others.
+    """
+    token = _asked.set(settings_hash)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def work_root() -> Path:
+    """Where folders of unfinished labels are made: ``NEAREDGE_WORK``, else one of this user's in the temporary one."""
+    default = Path(tempfile.gettempdir()) / f"nearedge-work-{os.getuid()}"
+    return Path(os.environ.get(WORK_VARIABLE) or default)
+
+
 class Finished:
     """The absorbers of one structure, under one set of settings, that are done: a file for each.
 
     A label that failed or was killed on the way goes on from there. `clear` once the label is complete.
     """
 
-    def __init__(self, atoms: Atoms, settings_hash: str, root: Path | None = None) -> None:
-        """``root`` is where folders are made: ``NEAREDGE_WORK``, else one of this user's in the temporary folder."""
-        default = Path(tempfile.gettempdir()) / f"nearedge-work-{os.getuid()}"
-        root = root or Path(os.environ.get(WORK_VARIABLE) or default)
+    def __init__(
+        self, atoms: Atoms, settings_hash: str, root: Path | None = None, *, package: str | None = None
+    ) -> None:
+        """``root`` is where folders are made, by default `work_root`. ``package`` is what calculates: parts of two
+        versions never meet. Raises MissingData where it is not installed.
+        """
         identity = structure_hash(atoms.numbers, atoms.positions, atoms.cell.array)
-        self.folder = root / f"{identity[:32]}-{settings_hash[:32]}"
+        name = f"{identity[:32]}-{(_asked.get() or settings_hash)[:32]}"
+        self.folder = (root or work_root()) / (name if package is None else f"{name}-{_version(package)}")
         self.reused_s = 0.0
         """What the parts took that this try took over, from an earlier one or from elsewhere, s: how much longer it
         would have taken by itself."""
@@ -123,6 +150,13 @@ class Finished:
     def clear(self) -> None:
         """Forget all of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise MissingData(f"{package} is not installed: run `make dft`") from None
 
 
 def timed(compute: Callable[[], Row]) -> Row:

@@ -26,7 +26,6 @@ from nearedge_services.oracles.elsewhere import Compute, Row
 from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleCrash, OracleError
 from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.fast_blas import prepare_blas
-from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import Finished, RunSettings
 from nearedge_services.oracles.xtb_core_hole import z_plus_one
 from nearedge_services.oracles.xtb_xanes import Orbitals, xanes
@@ -110,10 +109,7 @@ class XtbOracle:
     @property
     def settings_hash(self) -> str:
         """Hex digest over name, recipe and settings, without `run`."""
-        return self._hash_without({"run"})
-
-    def _hash_without(self, left_out: set[str]) -> str:
-        values = self.settings.model_dump(mode="json", exclude=left_out)
+        values = self.settings.model_dump(mode="json", exclude={"run"})
         if self.settings.core_hole == "initial-state":
             del values["core_hole"]  # a later setting: labels from before it keep their hash
         return settings_hash(self.name, {"recipe": RECIPE, **values})
@@ -145,7 +141,7 @@ class XtbOracle:
 
     def finished(self, atoms: Atoms) -> Finished:
         """The absorbers of a structure that are done."""
-        return Finished(atoms, self._hash_without(numerics(self.name)))
+        return Finished(atoms, self.settings_hash, package="tblite")
 
     def runs(self, numbers: npt.ArrayLike) -> int:
         """One; with a core hole, one for each atom besides."""

@@ -9,6 +9,7 @@ import pytest
 from ase.build import bulk
 
 from nearedge_db.errors import UserError
+from nearedge_services.oracles import per_absorber
 from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.elsewhere import Ended, helped_by
 from nearedge_services.oracles.errors import (
@@ -19,7 +20,14 @@ from nearedge_services.oracles.errors import (
     OracleCrash,
 )
 from nearedge_services.oracles.external import allowance
-from nearedge_services.oracles.per_absorber import KEPT_DAYS, Finished, RunSettings, chosen_absorbers, turns
+from nearedge_services.oracles.per_absorber import (
+    KEPT_DAYS,
+    Finished,
+    RunSettings,
+    asked_as,
+    chosen_absorbers,
+    turns,
+)
 
 ONE = RunSettings()
 
@@ -85,6 +93,30 @@ def test_what_is_kept_belongs_to_structure_and_settings(tmp_path, finished):
     assert Finished(bulk("C", "diamond", 3.567), "ab" * 32, tmp_path).load(0) is not None
     assert Finished(other, "ab" * 32, tmp_path).load(0) is None
     assert Finished(bulk("C", "diamond", 3.567), "cd" * 32, tmp_path).load(0) is None
+
+
+def test_a_rung_goes_on_with_what_was_asked_for(tmp_path, finished):
+    """And what was asked for with the settings of a rung is another label."""
+    finished.keep(0, row_of(0))
+    atoms, rung = bulk("C", "diamond", 3.567), "cd" * 32
+    with asked_as("ab" * 32):
+        assert Finished(atoms, rung, tmp_path).load(0) is not None
+    assert Finished(atoms, rung, tmp_path).load(0) is None
+
+
+def test_parts_of_two_versions_of_a_program_never_meet(tmp_path, monkeypatch):
+    def kept_by(version):
+        monkeypatch.setattr(per_absorber, "version", lambda package: {"gpaw": version}[package])
+        return Finished(bulk("C", "diamond", 3.567), "ab" * 32, tmp_path, package="gpaw")
+
+    kept_by("25.1").keep(0, row_of(0))
+    assert kept_by("25.1").load(0) is not None
+    assert kept_by("25.7").load(0) is None
+
+
+def test_a_program_that_has_gone_is_missing_data(tmp_path):
+    with pytest.raises(MissingData, match="no-such-package is not installed"):
+        Finished(bulk("C", "diamond", 3.567), "ab" * 32, tmp_path, package="no-such-package")
 
 
 def test_a_file_that_was_not_finished_is_not_a_result(finished):
