@@ -108,6 +108,10 @@ class UnfitSettings(OracleError):  # noqa: N818
     retryable: ClassVar[bool] = False
 
 
+class NotInstalled(UserError):  # noqa: N818
+    """A program or a file of it is not on this machine: told to the user before work begins, MissingData within it."""
+
+
 @contextmanager
 def classified() -> Iterator[None]:
     """Make an OracleError of whatever a calculation raises inside: what nobody foresaw is a crash, with its text.
@@ -118,6 +122,8 @@ def classified() -> Iterator[None]:
         yield
     except OracleError:
         raise
+    except NotInstalled as error:
+        raise MissingData(str(error)) from error
     except UserError as error:
         raise UnfitSettings(str(error)) from error
     except MemoryError as error:

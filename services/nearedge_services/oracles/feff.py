@@ -18,12 +18,12 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from pydantic import BaseModel, ConfigDict, Field
 
-from nearedge_db.errors import UserError
 from nearedge_db.hashing import settings_hash
 from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.broaden import broadened_on
 from nearedge_services.oracles.by_element import ByElement, check_covers, value_of
 from nearedge_services.oracles.course import each_absorber
+from nearedge_services.oracles.errors import NotInstalled
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.feff_files import Cards, feff_input, read_feff
 from nearedge_services.oracles.per_absorber import (
@@ -99,7 +99,7 @@ class FeffSettings(BaseModel):
 def check_installed() -> None:
     """Raise UserError unless FEFF is there."""
     if importlib.util.find_spec("feff10") is None:
-        raise UserError(
+        raise NotInstalled(
             "the oracle feff needs FEFF", got="no package feff10", fix="pip install feff10-rs==0.2.4"
         )
 

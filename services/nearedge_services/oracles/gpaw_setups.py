@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ase.data import chemical_symbols
 
 from nearedge_db.errors import UserError
-from nearedge_services.oracles.errors import MissingData
+from nearedge_services.oracles.errors import MissingData, NotInstalled
 from nearedge_services.oracles.external import Limits, Session
 
 WORKER = Path(__file__).with_name("gpaw_worker.py")
@@ -34,7 +34,7 @@ def check_installed() -> None:
     """Raise UserError with the command that mends it unless GPAW and its data are installed."""
     missing = [name for name in ("gpaw", "gpaw_data") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(
+        raise NotInstalled(
             "the oracle gpaw is not installed", got=f"no package {', '.join(missing)}", fix="run `make dft`"
         )
 

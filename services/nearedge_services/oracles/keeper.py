@@ -126,7 +126,8 @@ def _run(request: dict[str, Any], asker: Asker) -> dict[str, Any] | None:
     try:
         process = _start(request)
     except OSError as error:
-        return {"failed": os.strerror(error.errno or 0), "file": str(error.filename)}
+        number = error.errno or 0
+        return {"failed": os.strerror(number), "errno": number, "file": str(error.filename)}
     watch = Watch(request.get("seconds"), request.get("memory_bytes"))
     ended: str | None = None
     for wait_s in _looks():

@@ -12,7 +12,14 @@ from tests.services.oracles.contract import OracleContract
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles import gpaw, gpaw_setups
-from nearedge_services.oracles.errors import NotConverged, OracleCrash, OracleTimeout, UnfitSettings
+from nearedge_services.oracles.errors import (
+    MissingData,
+    NotConverged,
+    OracleCrash,
+    OracleTimeout,
+    UnfitSettings,
+    classified,
+)
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.gpaw import GpawOracle, GpawSettings, without_photoelectron
 from nearedge_services.oracles.per_absorber import WORK_VARIABLE
@@ -189,6 +196,8 @@ def test_without_gpaw_one_line_says_how_to_get_it(monkeypatch):
     )
     with pytest.raises(UserError, match="make dft"):
         make_oracle("gpaw", {})
+    with pytest.raises(MissingData, match="make dft"), classified():
+        GpawOracle().label(diamond())
 
 
 def test_how_it_is_run_does_not_change_the_hash():

@@ -91,6 +91,7 @@ def test_what_says_nothing_of_the_structure_changes_nothing(history):
         (MemoryError(), OutOfMemory),
         (errors.BadGeometry("atoms overlap"), errors.BadGeometry),
         (UserError("unknown element", got="X", fix="use another"), errors.UnfitSettings),
+        (errors.NotInstalled("no pw.x", fix="install it"), errors.MissingData),
     ],
 )
 def test_what_nobody_foresaw_is_a_crash_with_its_text(raised, kind):
