@@ -1,6 +1,7 @@
 """One absorber at a time: what is finished is kept, errors are passed on, workers are no more than asked."""
 
 import os
+import signal
 import threading
 import time
 
@@ -19,7 +20,7 @@ from nearedge_services.oracles.errors import (
     OracleCancelled,
     OracleCrash,
 )
-from nearedge_services.oracles.external import allowance
+from nearedge_services.oracles.external import SCRATCH_VARIABLE, Session, allowance
 from nearedge_services.oracles.per_absorber import (
     KEPT_DAYS,
     Finished,
@@ -181,6 +182,28 @@ def test_no_more_at_a_time_than_workers(finished, workers):
 
     each_absorber(range(6), compute, finished, RunSettings(workers=workers))
     assert most[0] == workers
+
+
+def test_ctrl_c_ends_the_programs_that_are_running(finished, tmp_path, monkeypatch):
+    """They are in sessions of their own, where no Ctrl-C of a terminal reaches them."""
+    scratch = tmp_path / "scratch"
+    monkeypatch.setenv(SCRATCH_VARIABLE, str(scratch))
+
+    def compute(absorber):
+        with Session("test") as session:
+            session.run(["sleep", "300"]).check()
+        return row_of(absorber)
+
+    def interrupt():
+        while len(list(scratch.glob("*/sleep.out"))) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        each_absorber(range(3), compute, finished, RunSettings(workers=2))
+    assert list(scratch.iterdir()) == []
+    assert not finished.folder.exists()
 
 
 def test_absorbers_must_be_atoms_with_spectra():
