@@ -227,6 +227,20 @@ def test_kill_9_of_the_asking_process_leaves_nothing(mark, scratch):
     assert wait_for(lambda: not marked(mark) and not any(scratch.iterdir()))
 
 
+def test_kill_9_of_the_asking_process_lets_a_launcher_end_what_it_has_elsewhere(scratch, tmp_path_factory):
+    told = tmp_path_factory.mktemp("elsewhere") / "told"
+    launcher = f"trap 'echo ended > {told}; exit' TERM; touch started; while :; do sleep 0.1; done"
+    program = (
+        "from nearedge_services.oracles.external import Session\n"
+        f"with Session('test') as session: session.run(['sh', '-c', {launcher!r}])"
+    )
+    asking = subprocess.Popen(python(program))
+    assert wait_for(lambda: any(scratch.glob("*/started")))
+    asking.send_signal(signal.SIGKILL)
+    asking.wait()
+    assert wait_for(lambda: told.exists() and not any(scratch.iterdir()))
+
+
 def test_kill_9_of_the_keeper_is_a_crash_and_leaves_nothing(mark, scratch):
     def kill_the_keeper() -> None:
         assert wait_for(lambda: any(scratch.glob("*/started")) and len(marked(mark)) == 2)
