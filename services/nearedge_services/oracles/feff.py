@@ -193,8 +193,9 @@ class FeffOracle:
         with Session("feff") as session:
             (session.folder / "feff.inp").write_text(feff_input(atoms, absorber, cards))
             command = [sys.executable, "-c", _PROGRAM]
-            session.run(command, settings.run.limits, environment={"OMP_NUM_THREADS": "1"}).check()
-            spectrum = read_feff(session.folder / "work")
+            ran = session.run(command, settings.run.limits, environment={"OMP_NUM_THREADS": "1"})
+            ran.check()
+            spectrum = read_feff(session.folder / "work", ran.stdout)
         zero = value_of(settings.photon_zero_ev, atoms.symbols[absorber])
         shift = spectrum.edge_ev - zero if settings.zero == "photon" else 0.0
         row = broadened_on(grid, spectrum.energies_ev + shift, spectrum.intensity, settings.sigma_ev)
