@@ -37,6 +37,11 @@ class OracleError(Exception):
         self.reason = " ".join(reason.split())
         super().__init__(self.reason)
 
+    def add(self, words: str) -> None:
+        """Say more at the end of the reason."""
+        self.reason = f"{self.reason}; {words}"
+        self.args = (self.reason,)
+
     def __reduce__(self) -> tuple:
         """Rebuild from the reason where the error crosses a process border."""
         return (type(self), (self.reason,))

@@ -38,9 +38,11 @@ from nearedge_services.oracles import failures
 from nearedge_services.oracles.errors import (
     OracleCancelled,
     OracleCrash,
+    OracleError,
     OracleTimeout,
     OutOfMemory,
 )
+from nearedge_services.oracles.leftovers import keep_output
 from nearedge_services.oracles.memory import program_running
 
 SCRATCH_VARIABLE = "NEAREDGE_SCRATCH"
@@ -198,7 +200,9 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End what still runs and remove the folder."""
+        """End what still runs and remove the folder; where a program failed, what it wrote is kept elsewhere."""
+        if isinstance(error, OracleError):
+            keep_output(self.folder, self._name, error)
         self._keeper.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -23,17 +23,11 @@ from nearedge_db.hashing import structure_hash
 from nearedge_services.oracles.elsewhere import Row
 from nearedge_services.oracles.errors import MissingData, NotFinite
 from nearedge_services.oracles.external import Limits
+from nearedge_services.oracles.leftovers import KEPT_DAYS, work_root
 
 logger = logging.getLogger(__name__)
 
 _SECONDS = "seconds"
-
-KEPT_DAYS = 30
-"""A label that nobody went on with for so long is given up, and what was finished of it removed."""
-
-WORK_VARIABLE = "NEAREDGE_WORK"
-"""Environment variable with the folder in which finished absorbers of unfinished labels are kept."""
-
 
 Absorbers = tuple[int, ...] | tuple[str, ...] | None
 """Atoms to calculate: these, counted from 0, all of these elements, or (None) all that can absorb."""
@@ -73,12 +67,6 @@ def asked_as(settings_hash: str) -> Iterator[None]:
         yield
     finally:
         _asked.reset(token)
-
-
-def work_root() -> Path:
-    """Where folders of unfinished labels are made: ``NEAREDGE_WORK``, else one of this user's in the temporary one."""
-    default = Path(tempfile.gettempdir()) / f"nearedge-work-{os.getuid()}"
-    return Path(os.environ.get(WORK_VARIABLE) or default)
 
 
 class Finished:

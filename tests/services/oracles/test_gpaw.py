@@ -22,7 +22,7 @@ from nearedge_services.oracles.errors import (
 )
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.gpaw import GpawOracle, GpawSettings, without_photoelectron
-from nearedge_services.oracles.per_absorber import WORK_VARIABLE
+from nearedge_services.oracles.leftovers import WORK_VARIABLE
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.structures.extxyz import read_structures
 

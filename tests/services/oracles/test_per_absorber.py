@@ -21,8 +21,8 @@ from nearedge_services.oracles.errors import (
     OracleCrash,
 )
 from nearedge_services.oracles.external import SCRATCH_VARIABLE, Session, allowance
+from nearedge_services.oracles.leftovers import KEPT_DAYS
 from nearedge_services.oracles.per_absorber import (
-    KEPT_DAYS,
     Finished,
     RunSettings,
     asked_as,
