@@ -24,6 +24,7 @@ from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.ladder import changed, changes_after
 from nearedge_services.oracles.memory import Meter, metered
+from nearedge_services.oracles.per_absorber import asked_as
 from nearedge_services.oracles.seed import SeedResult, SeedSettings, make_seed
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.coordination import coordination_fractions
@@ -69,7 +70,8 @@ class Labeler(LedgerWorker):
             atoms = to_atoms(get_structure(session, task.structure_id or 0))
         with classified():
             self._runs = runs_of(oracle, atoms.numbers)
-        with self._watched(self._limit_s(asked, task, len(atoms))):
+        limit_s = self._limit_s(asked, task, len(atoms))
+        with self._watched(limit_s), asked_as(asked.settings_hash):
             label = check_label(check_shapes(oracle.label(atoms), len(atoms), asked.grid))
         if self._changes:
             label = replace(label, details={**label.details, "changed_settings": self._changes})

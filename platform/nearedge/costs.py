@@ -22,6 +22,7 @@ from nearedge_db.states import LabelRole, TaskKind, TaskState
 from nearedge_db.store import DRIVER
 from nearedge_db.types import utc_now
 from nearedge_services.oracles.cost_model import learnt
+from nearedge_services.oracles.leftovers import OUTPUT_IN
 
 MAX_REASON_CHARACTERS = 160
 
@@ -211,7 +212,8 @@ def _failures(session: Session, campaign_id: int) -> tuple[Failure, ...]:
 
 
 def _one_line(error: str | None) -> str:
-    return " ".join((error or "no reason recorded").split())[:MAX_REASON_CHARACTERS]
+    reason, _, _ = (error or "no reason recorded").partition(f"; {OUTPUT_IN}")  # each has a folder of its own
+    return " ".join(reason.split())[:MAX_REASON_CHARACTERS]
 
 
 def _wall_seconds(campaign: Campaign, now: datetime) -> float | None:

@@ -26,7 +26,7 @@ from nearedge_db.schema import AttemptRow, LabelRow, OracleSettings
 from nearedge_db.states import TaskKind, TaskState
 from nearedge_db.store import create_campaign, get_label, get_structure, put_atoms
 from nearedge_services.oracles.cost_model import FEWEST_FOR_LIMIT
-from nearedge_services.oracles.errors import MissingData
+from nearedge_services.oracles.errors import MissingData, NotConverged
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.factory import make_oracle
 
@@ -226,6 +226,21 @@ def test_the_next_try_climbs_the_ladder_whoever_makes_it(database):
     ]
     assert all(0.01 < one.peak_gib < 10 for one in tries)
     assert [one.runs for one in tries] == [1, 1]
+
+
+def test_what_is_finished_is_kept_under_what_was_asked_for_on_every_rung(database, monkeypatch):
+    """A try on another rung goes on with it, and a label that was asked for as that rung is does not."""
+    task, folders = label_task(database, diamond()), []
+
+    def fails(oracle, atoms):
+        folders.append(oracle.finished(atoms).folder)
+        raise NotConverged(f"within {oracle.settings.max_iterations}")
+
+    monkeypatch.setattr("nearedge_services.oracles.xtb.XtbOracle.label", fails)
+    reports = [Labeler(database.url, "xtb", {}).work(task.id) for _ in range(2)]
+    assert reports[0].error != reports[1].error
+    assert folders[0] == folders[1] == make_oracle("xtb", {}).finished(diamond()).folder
+    assert make_oracle("xtb", {"max_iterations": 1000}).finished(diamond()).folder not in folders
 
 
 def test_what_nobody_foresaw_is_a_crash_that_is_tried_again_once(database, monkeypatch):

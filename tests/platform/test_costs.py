@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from nearedge.costs import read_cost
+from nearedge.costs import _one_line, read_cost
 from nearedge_db.attempts import AttemptNote, end_attempt, finished_labels
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.schema import Campaign, OracleSettings, TaskRow
 from nearedge_db.states import TaskState
 from nearedge_db.store import create_campaign, put_atoms, put_label
 from nearedge_db.types import utc_now
+from nearedge_services.oracles.leftovers import OUTPUT_IN
 
 ASKED, OTHER = "a" * 64, "b" * 64
 
@@ -92,3 +93,8 @@ def test_a_label_that_went_on_with_an_earlier_try_counts_as_a_whole(session):
     assert finished_labels(session, ASKED) == [(8, 8, 80.0, 0.5)]
     (found,) = read_cost(session, mine).predictions
     assert (found.runs, found.seconds) == (8, pytest.approx(80.0))
+
+
+def test_failures_of_one_reason_are_counted_together_wherever_their_output_is_kept():
+    errors = [f"NotConverged: pw.x: 100 iterations; {OUTPUT_IN}/work/failed/{number}" for number in (1, 2)]
+    assert {_one_line(error) for error in errors} == {"NotConverged: pw.x: 100 iterations"}

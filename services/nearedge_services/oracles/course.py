@@ -4,10 +4,11 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
+from threading import Event
 
 from nearedge_services.oracles.elsewhere import Compute, Ended, Helpers, Row, Wish, helpers_for
-from nearedge_services.oracles.errors import MissingData
-from nearedge_services.oracles.external import check_allowance
+from nearedge_services.oracles.errors import MissingData, NotFinite
+from nearedge_services.oracles.external import allowance, check_allowance
 from nearedge_services.oracles.per_absorber import Finished, RunSettings, seconds_of
 
 _LOOK_S = 0.25
@@ -21,17 +22,27 @@ def each_absorber(
     """``compute`` of every absorber that is not finished yet: ``run.workers`` at a time here, and further ones
     elsewhere, where there is room (`elsewhere.helped_by`).
 
-    The first error is raised, after those that were running have ended and been kept; the others are not begun. Raises
+    The first error is raised, after those that were running have ended and been kept; the others are not begun. Where
+    the caller itself is interrupted, by Ctrl-C or otherwise, programs that are running are ended. Raises
     OracleCancelled and OracleTimeout as the caller's `external.allowance` says.
     """
     rows = {one: row for one in absorbers if (row := finished.load(one)) is not None}
     finished.reused_s += sum(seconds_of(row) for row in rows.values()) / run.workers
     course = _Course([one for one in absorbers if one not in rows], compute, finished, run.workers)
     wish = Wish(compute, run.workers, run.elsewhere, run.memory_gib)
-    with ThreadPoolExecutor(max_workers=run.workers) as pool, helpers_for(wish) as helpers:
-        while course.goes_on:
-            course.begin(pool, helpers)
-            course.collect(helpers)
+    interrupted = Event()
+    with (
+        allowance(cancelled=interrupted.is_set),
+        ThreadPoolExecutor(max_workers=run.workers) as pool,
+        helpers_for(wish) as helpers,
+    ):
+        try:
+            while course.goes_on:
+                course.begin(pool, helpers)
+                course.collect(helpers)
+        except BaseException:
+            interrupted.set()  # the pool waits for its threads
+            raise
     if course.failed is not None:
         raise course.failed
     return rows | course.rows
@@ -89,7 +100,11 @@ class _Course:
         one = ended.absorber
         self._elsewhere.discard(one)
         if ended.row is not None:
-            self._finished.keep(one, ended.row)
+            try:
+                self._finished.keep(one, ended.row)
+            except NotFinite as error:
+                self.failed = self.failed or error
+                return
             self._finished.reused_s += seconds_of(ended.row) / self._workers
             self.rows[one] = ended.row
         elif ended.error is None or isinstance(

@@ -37,6 +37,11 @@ class OracleError(Exception):
         self.reason = " ".join(reason.split())
         super().__init__(self.reason)
 
+    def add(self, words: str) -> None:
+        """Say more at the end of the reason."""
+        self.reason = f"{self.reason}; {words}"
+        self.args = (self.reason,)
+
     def __reduce__(self) -> tuple:
         """Rebuild from the reason where the error crosses a process border."""
         return (type(self), (self.reason,))
@@ -108,6 +113,10 @@ class UnfitSettings(OracleError):  # noqa: N818
     retryable: ClassVar[bool] = False
 
 
+class NotInstalled(UserError):  # noqa: N818
+    """A program or a file of it is not on this machine: told to the user before work begins, MissingData within it."""
+
+
 @contextmanager
 def classified() -> Iterator[None]:
     """Make an OracleError of whatever a calculation raises inside: what nobody foresaw is a crash, with its text.
@@ -118,6 +127,8 @@ def classified() -> Iterator[None]:
         yield
     except OracleError:
         raise
+    except NotInstalled as error:
+        raise MissingData(str(error)) from error
     except UserError as error:
         raise UnfitSettings(str(error)) from error
     except MemoryError as error:

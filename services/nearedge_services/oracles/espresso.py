@@ -30,7 +30,6 @@ from nearedge_services.oracles.broaden import broadened_on
 from nearedge_services.oracles.by_element import ByElement, check_covers, value_of
 from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.espresso_run import EspressoRun, Programs
-from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import (
     Absorbers,
     Finished,
@@ -126,10 +125,7 @@ class EspressoOracle:
     @property
     def settings_hash(self) -> str:
         """Hex digest over name, recipe and settings, without `run`, and over what is in the pseudopotentials."""
-        return self._hash_without({"run"})
-
-    def _hash_without(self, left_out: set[str]) -> str:
-        identity = {"recipe": RECIPE, **self.settings.model_dump(mode="json", exclude=left_out)}
+        identity = {"recipe": RECIPE, **self.settings.model_dump(mode="json", exclude={"run"})}
         other_files = self.programs.own_digests(self._pseudopotentials())
         if other_files:  # those of Debian count by their names, as they did before
             identity["digests"] = other_files
@@ -165,7 +161,7 @@ class EspressoOracle:
         started = time.perf_counter()
         self.check_elements(atoms.numbers)
         check_geometry(atoms)
-        settings, finished = self.settings, Finished(atoms, self._hash_without(numerics(self.name)))
+        settings, finished = self.settings, Finished(atoms, self.settings_hash)
         absorbers = self._absorbers(atoms.numbers)
         times = files.repeats(atoms, settings.image_distance_a)
         ground = finished.once("ground", lambda: self._ground(atoms))

@@ -13,6 +13,7 @@ from ase.io.espresso import read_espresso_out, write_espresso_in
 
 from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleCrash, OutOfMemory
 from nearedge_services.oracles.external import Ran
+from nearedge_services.oracles.failures import short_of_memory
 
 Array = npt.NDArray[np.float64]
 
@@ -20,6 +21,7 @@ Array = npt.NDArray[np.float64]
 ABSORBER = "X"
 
 _PROGRAM = re.compile(r"Program PWSCF v\.(\S+)")
+_UNCONVERGED = ("too many bands are not converged", "eigenvectors failed to converge", "charge is wrong")
 _ERROR = re.compile(r"%{20,}\s*\n(.*?)\n\s*%{20,}", re.DOTALL)
 
 
@@ -155,7 +157,9 @@ def _raise_error_box(program: str, text: str) -> None:
     said = " ".join(found[1].split())
     if "too close" in said or "overlap" in said or "atoms #" in said:
         raise BadGeometry(f"{program}: {said}")
-    if "allocat" in said.lower():
+    if any(words in said for words in _UNCONVERGED):
+        raise NotConverged(f"{program}: {said}")
+    if short_of_memory(said):
         raise OutOfMemory(f"{program}: {said}")
     raise OracleCrash(f"{program}: {said}")
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearedge_db.errors import UserError
-from nearedge_services.oracles.errors import MissingData
+from nearedge_services.oracles.errors import MissingData, NotInstalled
 from nearedge_services.oracles.espresso_files import PwResult, read_pw, read_xspectra
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.per_absorber import RunSettings
@@ -58,7 +58,7 @@ class Programs:
         for command in (self.settings.launcher[:1], self.settings.pw[:1], self.settings.xspectra[:1]):
             for program in command:
                 if shutil.which(program) is None:
-                    raise UserError(
+                    raise NotInstalled(
                         "a program of the oracle espresso cannot be found",
                         got=program,
                         fix="apt-get install quantum-espresso, or give its path in run.pw, run.xspectra, run.launcher",

@@ -20,7 +20,6 @@ import json
 import os
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -35,13 +34,15 @@ from typing import IO, Any
 import psutil
 
 from nearedge_db.processes import birth_of, has_ended, this_host
+from nearedge_services.oracles import failures
 from nearedge_services.oracles.errors import (
-    MissingData,
     OracleCancelled,
     OracleCrash,
+    OracleError,
     OracleTimeout,
     OutOfMemory,
 )
+from nearedge_services.oracles.leftovers import keep_output
 from nearedge_services.oracles.memory import program_running
 
 SCRATCH_VARIABLE = "NEAREDGE_SCRATCH"
@@ -52,9 +53,8 @@ _TAIL_BYTES = 600
 _LEAVING_S = 10.0
 _LOOK_S = 0.5
 _TAG = "NEAREDGE_SCRATCH_FOLDER"
-_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
-"""Exit statuses of a process killed by SIGKILL, and of a shell or an MPI launcher whose process was."""
-_SHORT_OF_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory")
+_LOOKED_AT_BYTES = 4096
+"""Of each output, for signs of why it failed: launchers have words of their own after those."""
 
 
 @dataclass(frozen=True)
@@ -96,26 +96,22 @@ class Ran:
     stderr: Path
 
     def check(self) -> None:
-        """Raise OracleCrash, or OutOfMemory where it died of that, unless the exit status is zero.
-
-        SIGKILL from outside is what the kernel does when memory is short; a kill of our own never comes here.
-        """
+        """Raise OracleCrash, or OutOfMemory or MissingData where it died of that, unless the exit status is zero."""
         if self.status == 0:
             return
         said = tail(self.stderr) or tail(self.stdout) or "it said nothing"
         how = f"exit status {self.status}" if self.status > 0 else f"ended by signal {-self.status}"
         reason = f"{Path(self.command[0]).name}: {how}: {said}"
-        if self.status in _KILLED or any(sign in said for sign in _SHORT_OF_MEMORY):
-            raise OutOfMemory(reason)
-        raise OracleCrash(reason)
+        words = "\n".join(tail(path, _LOOKED_AT_BYTES) for path in (self.stdout, self.stderr))
+        raise failures.of_end(self.status, words)(reason)
 
 
-def tail(path: Path) -> str:
+def tail(path: Path, most_bytes: int = _TAIL_BYTES) -> str:
     """The last words of a file, in one line; empty where there are none."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        file.seek(max(0, path.stat().st_size - most_bytes))
         return " ".join(file.read().decode("utf-8", errors="replace").split())
 
 
@@ -204,7 +200,9 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End what still runs and remove the folder."""
+        """End what still runs and remove the folder; where a program failed, what it wrote is kept elsewhere."""
+        if isinstance(error, OracleError):
+            keep_output(self.folder, self._name, error)
         self._keeper.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -221,7 +219,8 @@ class Session:
         ``environment`` is added to that of this process; ``stdin`` is a file, or else nothing.
 
         Raises OracleTimeout, OutOfMemory or OracleCancelled when it had to be ended, OracleCrash when its keeper was
-        killed, MissingData when there is no such program. An exit status other than zero is for the caller to judge.
+        killed or it could not be started, MissingData when there is no such program. An exit status other than zero is
+        for the caller to judge.
         """
         limits, allowed = limits or Limits(), _allowance.get()
         left = None if allowed.deadline is None else allowed.deadline - time.monotonic()
@@ -245,7 +244,8 @@ class Session:
         with program_running() as took:
             answer = self._keeper.ask(request, allowed.cancelled)
             if "failed" in answer:
-                raise MissingData(f"cannot start {command[0]}: {answer['failed']} ({answer['file']})")
+                kind = failures.of_start(answer["errno"], answer["file"] == str(command[0]))
+                raise kind(f"cannot start {command[0]}: {answer['failed']} ({answer['file']})")
             gib = answer["memory_bytes"] / 2**30
             took(gib)
         _raise_if_ended(program, answer, seconds, memory_gib)

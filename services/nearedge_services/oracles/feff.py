@@ -10,7 +10,6 @@ import importlib.util
 import sys
 import time
 from functools import partial
-from importlib.metadata import version
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -19,21 +18,21 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from pydantic import BaseModel, ConfigDict, Field
 
-from nearedge_db.errors import UserError
 from nearedge_db.hashing import settings_hash
 from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.broaden import broadened_on
 from nearedge_services.oracles.by_element import ByElement, check_covers, value_of
 from nearedge_services.oracles.course import each_absorber
+from nearedge_services.oracles.errors import NotInstalled
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.feff_files import Cards, feff_input, read_feff
-from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import (
     Absorbers,
     Finished,
     Row,
     RunSettings,
     chosen_absorbers,
+    installed_version,
     symbols_of,
     turns,
 )
@@ -101,7 +100,7 @@ class FeffSettings(BaseModel):
 def check_installed() -> None:
     """Raise UserError unless FEFF is there."""
     if importlib.util.find_spec("feff10") is None:
-        raise UserError(
+        raise NotInstalled(
             "the oracle feff needs FEFF", got="no package feff10", fix="pip install feff10-rs==0.2.4"
         )
 
@@ -119,10 +118,7 @@ class FeffOracle:
     @property
     def settings_hash(self) -> str:
         """Hex digest over name, recipe, settings and the oracle of the energies; without `run`."""
-        return self._hash_without({"run"})
-
-    def _hash_without(self, left_out: set[str]) -> str:
-        values = self.settings.model_dump(mode="json", exclude=left_out)
+        values = self.settings.model_dump(mode="json", exclude={"run"})
         return settings_hash(
             self.name, {"recipe": RECIPE, **values, "energy_settings": self.energies.settings_hash}
         )
@@ -145,7 +141,7 @@ class FeffOracle:
         check_geometry(atoms)
         absorbers = self._absorbers(atoms.numbers)
         base = self.energies.label(atoms)
-        finished = Finished(atoms, self._hash_without(numerics(self.name)))
+        finished = Finished(atoms, self.settings_hash, version=installed_version("feff10-rs"))
         rows = each_absorber(absorbers, partial(self._absorber, atoms), finished, self.settings.run)
         xanes = np.zeros((len(atoms), self.grid.size))
         for absorber, row in rows.items():
@@ -157,7 +153,7 @@ class FeffOracle:
             energies_ev=self.grid.energies.copy(),
             seconds=time.perf_counter() - started + finished.reused_s,
             details={
-                "version": f"feff10-rs {version('feff10-rs')}",
+                "version": f"feff10-rs {installed_version('feff10-rs')}",
                 "energy_from": self.settings.energy_from,
                 "energy_settings_hash": self.energies.settings_hash,
                 "absorbers": absorbers,
@@ -199,8 +195,9 @@ class FeffOracle:
         with Session("feff") as session:
             (session.folder / "feff.inp").write_text(feff_input(atoms, absorber, cards))
             command = [sys.executable, "-c", _PROGRAM]
-            session.run(command, settings.run.limits, environment={"OMP_NUM_THREADS": "1"}).check()
-            spectrum = read_feff(session.folder / "work")
+            ran = session.run(command, settings.run.limits, environment={"OMP_NUM_THREADS": "1"})
+            ran.check()
+            spectrum = read_feff(session.folder / "work", ran.stdout)
         zero = value_of(settings.photon_zero_ev, atoms.symbols[absorber])
         shift = spectrum.edge_ev - zero if settings.zero == "photon" else 0.0
         row = broadened_on(grid, spectrum.energies_ev + shift, spectrum.intensity, settings.sigma_ev)

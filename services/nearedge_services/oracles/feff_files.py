@@ -104,16 +104,15 @@ class FeffSpectrum:
     edge_ev: float
 
 
-def read_feff(folder: Path) -> FeffSpectrum:
-    """The spectrum that FEFF left in a folder.
+def read_feff(folder: Path, stdout: Path) -> FeffSpectrum:
+    """The spectrum that FEFF left in a folder; ``stdout`` is the file with what it printed.
 
     Raises NotConverged where the potentials did not become self-consistent, OracleCrash where results are missing
     or cannot be read.
     """
-    said = tail(folder.parent / "python.out")
     table, log = folder / "xmu.dat", folder / "log1.dat"
     if not (table.is_file() and log.is_file()):
-        raise OracleCrash(f"FEFF left no spectrum: {said or 'it said nothing'}")
+        raise OracleCrash(f"FEFF left no spectrum: {tail(stdout) or 'it said nothing'}")
     if "Convergence reached" not in log.read_text(errors="replace"):
         raise NotConverged("FEFF: the potentials did not become self-consistent")
     text = table.read_text(errors="replace")

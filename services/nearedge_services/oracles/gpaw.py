@@ -29,7 +29,6 @@ from nearedge_services.oracles.by_element import ByElement, check_covers, value_
 from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.errors import MissingData, NotConverged, OracleCrash, UnfitSettings
 from nearedge_services.oracles.external import Session
-from nearedge_services.oracles.ladder import numerics
 from nearedge_services.oracles.per_absorber import (
     Absorbers,
     Finished,
@@ -138,10 +137,7 @@ class GpawOracle:
     @property
     def settings_hash(self) -> str:
         """Hex digest over name, recipe and settings, without `run`."""
-        return self._hash_without({"run"})
-
-    def _hash_without(self, left_out: set[str]) -> str:
-        values = self.settings.model_dump(mode="json", exclude=left_out)
+        values = self.settings.model_dump(mode="json", exclude={"run"})
         recipe = RECIPE if self.settings.core_hole == "initial-state" else HOLE_RECIPE
         return settings_hash(self.name, {"recipe": recipe, **values})
 
@@ -164,7 +160,7 @@ class GpawOracle:
         self.check_elements(atoms.numbers)
         check_geometry(atoms)
         absorbers = self._absorbers(atoms.numbers)
-        finished = Finished(atoms, self._hash_without(numerics(self.name)))
+        finished = Finished(atoms, self.settings_hash, version=self._gpaw.version)
         hole = self.settings.core_hole != "initial-state"
         ground = finished.once(_GROUND, lambda: self._ground(atoms, [] if hole else absorbers))
         xanes = np.zeros((len(atoms), self.grid.size))

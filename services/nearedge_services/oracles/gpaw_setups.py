@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ase.data import chemical_symbols
 
 from nearedge_db.errors import UserError
-from nearedge_services.oracles.errors import MissingData
+from nearedge_services.oracles.errors import MissingData, NotInstalled
 from nearedge_services.oracles.external import Limits, Session
 
 WORKER = Path(__file__).with_name("gpaw_worker.py")
@@ -74,7 +74,7 @@ class Installation:
         try:
             _found(self.python)
         except MissingData as missing:
-            raise UserError(
+            raise NotInstalled(
                 "the oracle gpaw is not installed", got=missing.reason, fix="run `make dft`"
             ) from None
 

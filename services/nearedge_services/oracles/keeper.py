@@ -126,19 +126,22 @@ def _run(request: dict[str, Any], asker: Asker) -> dict[str, Any] | None:
     try:
         process = _start(request)
     except OSError as error:
-        return {"failed": os.strerror(error.errno or 0), "file": str(error.filename)}
+        number = error.errno or 0
+        return {"failed": os.strerror(number), "errno": number, "file": str(error.filename)}
+    grace_s = float(request.get("grace_s", 0))
     watch = Watch(request.get("seconds"), request.get("memory_bytes"))
     ended: str | None = None
     for wait_s in _looks():
         requests = asker.requests(0 if process.poll() is not None else wait_s)
         if requests is None:
+            _end_all(grace_s, first=process)
             return None
         if process.poll() is not None:
             break
         ended = "cancelled" if any("cancel" in one for one in requests) else watch.verdict()
         if ended is not None:
             break
-    _end_all(grace_s=0 if ended is None else float(request.get("grace_s", 0)), first=process)
+    _end_all(grace_s=0 if ended is None else grace_s, first=process)
     seconds = time.monotonic() - started
     return {
         "status": process.wait(),

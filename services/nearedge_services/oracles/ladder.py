@@ -1,8 +1,9 @@
 """The failure ladder: with what settings a calculation that failed is tried again, and when it is given up.
 
 A rung changes only how the calculation gets to its answer (steps, mixing, limits, how much runs side by side), never
-what the answer is: a label keeps the identity of the settings that were asked for. A broken geometry, missing
-data and settings that do not fit have no rung: another try would fail as the first.
+what the answer is: a label keeps the identity of the settings that were asked for, and with it what was finished of it
+(`per_absorber.asked_as`). A broken geometry, missing data and settings that do not fit have no rung: another try would
+fail as the first.
 """
 
 from collections import Counter
@@ -107,15 +108,6 @@ def changes_after(oracle: str, settings: Mapping[str, Any], failures: Iterable[s
             return None
         changes |= {key: change(_value(settings, key)) for key, change in rungs[count - 1].items()}
     return {key: value for key, value in changes.items() if value != _value(settings, key)}
-
-
-def numerics(oracle: str) -> set[str]:
-    """The settings that rungs of this oracle change, and how it is run: no part of what a label is.
-
-    Finished absorbers are kept under all the others, so that a try on another rung goes on with them.
-    """
-    keys = {key for rungs in LADDERS[oracle].values() for rung in rungs for key in rung}
-    return {"run", *(key.partition(".")[0] for key in keys)}
 
 
 def changed(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

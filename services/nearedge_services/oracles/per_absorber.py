@@ -1,11 +1,16 @@
 """Oracles that calculate one absorber at a time: how they are run, and what is finished of a label."""
 
+import contextlib
+import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from nearedge_db.errors import UserError
 from nearedge_db.hashing import structure_hash
 from nearedge_services.oracles.elsewhere import Row
+from nearedge_services.oracles.errors import MissingData, NotFinite
 from nearedge_services.oracles.external import Limits
+from nearedge_services.oracles.leftovers import KEPT_DAYS, work_root
+
+logger = logging.getLogger(__name__)
 
 _SECONDS = "seconds"
-
-KEPT_DAYS = 30
-"""A label that nobody went on with for so long is given up, and what was finished of it removed."""
-
-WORK_VARIABLE = "NEAREDGE_WORK"
-"""Environment variable with the folder in which finished absorbers of unfinished labels are kept."""
-
 
 Absorbers = tuple[int, ...] | tuple[str, ...] | None
 """Atoms to calculate: these, counted from 0, all of these elements, or (None) all that can absorb."""
@@ -52,29 +54,51 @@ class RunSettings(BaseModel):
         return Limits(seconds=self.seconds, memory_gib=self.memory_gib)
 
 
+_asked: ContextVar[str | None] = ContextVar("asked", default=None)
+
+
+@contextlib.contextmanager
+def asked_as(settings_hash: str) -> Iterator[None]:
+    """Labels made inside are those of settings with this hash: what is finished is kept under it, on whatever rung of
+    the ladder, and goes into no label that was asked for with others.
+    """
+    token = _asked.set(settings_hash)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
 class Finished:
     """The absorbers of one structure, under one set of settings, that are done: a file for each.
 
     A label that failed or was killed on the way goes on from there. `clear` once the label is complete.
     """
 
-    def __init__(self, atoms: Atoms, settings_hash: str, root: Path | None = None) -> None:
-        """``root`` is where folders are made: ``NEAREDGE_WORK``, else one of this user's in the temporary folder."""
-        default = Path(tempfile.gettempdir()) / f"nearedge-work-{os.getuid()}"
-        root = root or Path(os.environ.get(WORK_VARIABLE) or default)
+    def __init__(
+        self, atoms: Atoms, settings_hash: str, root: Path | None = None, *, version: str = ""
+    ) -> None:
+        """``root`` is where folders are made, by default `work_root`. ``version`` is that of the program: parts of two
+        versions never meet.
+        """
         identity = structure_hash(atoms.numbers, atoms.positions, atoms.cell.array)
-        self.folder = root / f"{identity[:32]}-{settings_hash[:32]}"
+        name = f"{identity[:32]}-{(_asked.get() or settings_hash)[:32]}"
+        self.folder = (root or work_root()) / (f"{name}-{version}" if version else name)
         self.reused_s = 0.0
         """What the parts took that this try took over, from an earlier one or from elsewhere, s: how much longer it
         would have taken by itself."""
 
     def load(self, name: int | str) -> Row | None:
-        """What was kept of an absorber, or under another name; None where nothing was."""
+        """What was kept of an absorber, or under another name; None where nothing was, or cannot be read."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (BadZipFile, EOFError, OSError, ValueError) as error:
+            logger.warning("what was kept cannot be read, and is calculated anew: %s: %s", path, error)
+            return None
 
     def once(self, name: int | str, compute: Callable[[], Row]) -> Row:
         """What was kept under the name, or else what ``compute`` gives, which is kept."""
@@ -91,7 +115,10 @@ class Finished:
         return row
 
     def keep(self, name: int | str, row: Row) -> None:
-        """Keep the arrays; the file appears whole or not at all."""
+        """Keep the arrays; the file appears whole or not at all. Raises NotFinite: the next try is not to find that."""
+        for key, values in row.items():
+            if np.issubdtype(values.dtype, np.number) and not np.isfinite(values).all():
+                raise NotFinite(f"{key} of {name} is not finite")
         if not self.folder.exists():
             self._sweep()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -111,6 +138,14 @@ class Finished:
     def clear(self) -> None:
         """Forget all of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def installed_version(package: str) -> str:
+    """Of a Python package. Raises MissingData where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise MissingData(f"{package} is not installed: run `make dft`") from None
 
 
 def timed(compute: Callable[[], Row]) -> Row:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nearedge_db.errors import UserError
-from nearedge_services.oracles.errors import MissingData
+from nearedge_services.oracles.errors import MissingData, NotInstalled
 
 DEBIAN = {
     "C_PBE_TM_2pj.UPF": "9d85a4306edf1673cc4af0dae25046a5693292f3dd1ffdcf9bb0b24349d52a8a",
@@ -28,7 +27,7 @@ def find_pseudopotential(name: str, folders: Sequence[Path]) -> Path:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
                 return path
-    raise UserError(
+    raise NotInstalled(
         f"there is no pseudopotential {name}",
         got=", ".join(str(folder) for folder in folders) or "no folders",
         fix="apt-get install quantum-espresso-data, or name yours with pseudopotentials and run.pseudo_dirs",

@@ -9,7 +9,6 @@ cell has many orbitals. The basis is minimal: nothing above about 25 eV is meani
 import time
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -27,8 +26,7 @@ from nearedge_services.oracles.elsewhere import Compute, Row
 from nearedge_services.oracles.errors import BadGeometry, NotConverged, OracleCrash, OracleError
 from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.fast_blas import prepare_blas
-from nearedge_services.oracles.ladder import numerics
-from nearedge_services.oracles.per_absorber import Finished, RunSettings
+from nearedge_services.oracles.per_absorber import Finished, RunSettings, installed_version
 from nearedge_services.oracles.xtb_core_hole import z_plus_one
 from nearedge_services.oracles.xtb_xanes import Orbitals, xanes
 from nearedge_services.spectra.grid import EnergyGrid
@@ -111,10 +109,7 @@ class XtbOracle:
     @property
     def settings_hash(self) -> str:
         """Hex digest over name, recipe and settings, without `run`."""
-        return self._hash_without({"run"})
-
-    def _hash_without(self, left_out: set[str]) -> str:
-        values = self.settings.model_dump(mode="json", exclude=left_out)
+        values = self.settings.model_dump(mode="json", exclude={"run"})
         if self.settings.core_hole == "initial-state":
             del values["core_hole"]  # a later setting: labels from before it keep their hash
         return settings_hash(self.name, {"recipe": RECIPE, **values})
@@ -146,7 +141,7 @@ class XtbOracle:
 
     def finished(self, atoms: Atoms) -> Finished:
         """The absorbers of a structure that are done."""
-        return Finished(atoms, self._hash_without(numerics(self.name)))
+        return Finished(atoms, self.settings_hash, version=installed_version("tblite"))
 
     def runs(self, numbers: npt.ArrayLike) -> int:
         """One; with a core hole, one for each atom besides."""
@@ -245,7 +240,7 @@ class XtbCalculator(Calculator):
                 "fermi_ev": mu,
                 "gap_ev": float(above.min() - below.max()),
                 "blas": prepare_blas(),
-                "version": f"tblite {version('tblite')}",
+                "version": f"tblite {installed_version('tblite')}",
                 **hole,
             },
         )

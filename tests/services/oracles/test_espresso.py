@@ -171,9 +171,22 @@ BOX = "%" * 40
             BadGeometry,
         ),
         (
-            f"{BOX}\n Error in routine allocate_fft (1):\n Not enough memory to allocate\n {BOX}\n",
+            f"{BOX}\n Error in routine regterg (1):\n cannot allocate hpsi\n {BOX}\n",
             OutOfMemory,
         ),
+        (
+            f"{BOX}\n Error in routine allocate_fft (1):\n wrong ngm\n {BOX}\n",
+            OracleCrash,
+        ),
+        (
+            f"{BOX}\n Error in routine init_us_1 (2):\n Not enough space allocated for radial FFT\n {BOX}\n",
+            OracleCrash,
+        ),
+        (
+            f"{BOX}\n Error in routine c_bands (1):\n too many bands are not converged\n {BOX}\n",
+            NotConverged,
+        ),
+        (f"{BOX}\n Error in routine electrons (1):\n charge is wrong\n {BOX}\n", NotConverged),
         (f"{BOX}\n Error in routine readpp (1):\n file not found\n {BOX}\n", OracleCrash),
         ("JOB DONE", OracleCrash),
         ("", OracleCrash),

@@ -1,6 +1,7 @@
 """External programs: limits hold, and nothing is left behind, whoever is killed."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -93,6 +94,30 @@ def test_a_command_runs_in_the_folder_with_its_output_in_files(scratch):
         ("raise MemoryError", OutOfMemory, "MemoryError"),
         ("import os; os.kill(os.getpid(), 9)", OutOfMemory, "ended by signal 9"),
         ("import sys; sys.exit(137)", OutOfMemory, "exit status 137"),
+        ("import no_such_module", MissingData, "No module named 'no_such_module'"),
+        ("import sys; sys.exit(127)", MissingData, "exit status 127"),
+        ("import sys; sys.exit('pw.x: error while loading shared libraries: libx.so')", MissingData, "libx"),
+        (
+            "import sys; sys.exit('execvp error on file pw.x (No such file or directory)')",
+            MissingData,
+            "pw.x",
+        ),
+        (
+            "import sys; sys.exit('slurmstepd: error: Detected 1 oom_kill event in StepId=1.0')",
+            OutOfMemory,
+            "1.0",
+        ),
+        ("import sys; sys.exit('srun: error: node1: task 0: Out Of Memory')", OutOfMemory, "task 0"),
+        ("import sys; sys.exit('process rank 0 exited on signal 9 (Killed).')", OutOfMemory, "rank 0"),
+        ("import sys; print('=   EXIT CODE: 9'); sys.exit('other words')", OutOfMemory, "other words"),
+        ("import sys; print('KILLED BY SIGNAL: 9 (Killed)'); sys.exit(2)", OutOfMemory, "SIGNAL"),
+        (
+            "import sys; sys.exit('Error allocating 123 bytes' + 2000 * ' ' + 'backtrace')",
+            OutOfMemory,
+            "back",
+        ),
+        ("import sys; print('=   EXIT CODE: 99'); sys.exit(99)", OracleCrash, "99"),
+        ("import sys; sys.exit('Not enough space allocated for radial FFT')", OracleCrash, "radial"),
     ],
 )
 def test_a_failed_command_is_classified(scratch, code, error, words):
@@ -106,6 +131,38 @@ def test_a_missing_program_is_missing_data(scratch):
             session.run(["no-such-program.x"])
         assert not caught.value.retryable
         session.run(["true"]).check()
+
+
+@pytest.mark.parametrize("text", ["no program", None])
+def test_a_file_that_is_no_program_is_missing_data(scratch, tmp_path_factory, text):
+    file = tmp_path_factory.mktemp("bin") / "pw.x"
+    file.write_text(text or "#!/bin/sh\n")
+    file.chmod(0o755 if text else 0o644)
+    with Session("test") as session, pytest.raises(MissingData, match="cannot start"):
+        session.run([str(file)])
+
+
+def test_what_the_system_does_not_start_now_may_start_another_time(scratch, monkeypatch):
+    with Session("test") as session:
+        with pytest.raises(OracleCrash, match="cannot start true: Argument list too long"):
+            session.run(["true", "x" * 2**18])
+        for number, kind in (
+            (errno.EAGAIN, OracleCrash),
+            (errno.ENOSPC, OracleCrash),
+            (errno.ENOMEM, OutOfMemory),
+        ):
+            answer = {"failed": os.strerror(number), "errno": number, "file": "None"}
+            monkeypatch.setattr(session._keeper, "ask", lambda *_, answer=answer: answer)
+            with pytest.raises(kind, match=os.strerror(number)) as caught:
+                session.run(["true"])
+            assert caught.value.retryable
+
+
+def test_a_folder_that_is_gone_is_no_missing_program(scratch):
+    with Session("test") as session:
+        session.folder.rmdir()
+        with pytest.raises(OracleCrash, match=r"true\.out"):
+            session.run(["true"])
 
 
 def test_time_runs_out_and_the_whole_tree_ends(mark):
@@ -168,6 +225,20 @@ def test_kill_9_of_the_asking_process_leaves_nothing(mark, scratch):
     asking.send_signal(signal.SIGKILL)
     asking.wait()
     assert wait_for(lambda: not marked(mark) and not any(scratch.iterdir()))
+
+
+def test_kill_9_of_the_asking_process_lets_a_launcher_end_what_it_has_elsewhere(scratch, tmp_path_factory):
+    told = tmp_path_factory.mktemp("elsewhere") / "told"
+    launcher = f"trap 'echo ended > {told}; exit' TERM; touch started; while :; do sleep 0.1; done"
+    program = (
+        "from nearedge_services.oracles.external import Session\n"
+        f"with Session('test') as session: session.run(['sh', '-c', {launcher!r}])"
+    )
+    asking = subprocess.Popen(python(program))
+    assert wait_for(lambda: any(scratch.glob("*/started")))
+    asking.send_signal(signal.SIGKILL)
+    asking.wait()
+    assert wait_for(lambda: told.exists() and not any(scratch.iterdir()))
 
 
 def test_kill_9_of_the_keeper_is_a_crash_and_leaves_nothing(mark, scratch):

@@ -84,7 +84,7 @@ def write_results(folder, log: str, table: str):
 def test_spectrum_counts_from_the_fermi_level(tmp_path):
     table = "# Mu=-1.000E+01eV kf=1\n 280.0 -10.0 0 1.5 1 0\n 281.0 -9.0 0.5 2.5 1 0\n"
     write_results(tmp_path / "work", "Convergence reached in 5 iterations.", table)
-    spectrum = read_feff(tmp_path / "work")
+    spectrum = read_feff(tmp_path / "work", tmp_path / "out")
     np.testing.assert_allclose(spectrum.energies_ev, [0, 1])
     np.testing.assert_allclose(spectrum.intensity, [1.5, 2.5])
     assert (spectrum.fermi_ev, spectrum.edge_ev) == (-10.0, 280.0)
@@ -102,12 +102,13 @@ def test_spectrum_counts_from_the_fermi_level(tmp_path):
 def test_results_that_are_not_whole_are_classified(tmp_path, log, table, kind):
     write_results(tmp_path / "work", log, table)
     with pytest.raises(kind):
-        read_feff(tmp_path / "work")
+        read_feff(tmp_path / "work", tmp_path / "out")
 
 
 def test_no_results_are_a_crash(tmp_path):
-    with pytest.raises(OracleCrash, match="no spectrum"):
-        read_feff(tmp_path / "work")
+    (tmp_path / "out").write_text("words of FEFF")
+    with pytest.raises(OracleCrash, match="no spectrum: words of FEFF"):
+        read_feff(tmp_path / "work", tmp_path / "out")
 
 
 @pytest.mark.slow

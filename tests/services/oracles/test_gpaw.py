@@ -15,10 +15,17 @@ from tests.services.oracles.contract import OracleContract
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles import gpaw, gpaw_setups
-from nearedge_services.oracles.errors import NotConverged, OracleCrash, OracleTimeout, UnfitSettings
+from nearedge_services.oracles.errors import (
+    MissingData,
+    NotConverged,
+    OracleCrash,
+    OracleTimeout,
+    UnfitSettings,
+    classified,
+)
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.gpaw import GpawOracle, GpawSettings, without_photoelectron
-from nearedge_services.oracles.per_absorber import WORK_VARIABLE
+from nearedge_services.oracles.leftovers import WORK_VARIABLE
 from nearedge_services.spectra.grid import EnergyGrid
 from nearedge_services.structures.extxyz import read_structures
 
@@ -266,6 +273,8 @@ def test_without_gpaw_one_line_says_how_to_get_it(tmp_path, program, said):
     with pytest.raises(UserError, match="make dft") as caught:
         make_oracle("gpaw", {"run": {"python": str(python)}})
     assert said in str(caught.value)
+    with pytest.raises(MissingData, match="make dft"), classified():
+        GpawOracle(GpawSettings(run={"python": str(python)})).label(diamond())
 
 
 def test_another_interpreter_is_asked_for_its_own_gpaw(tmp_path):

@@ -7,15 +7,14 @@ from hypothesis import strategies as st
 from nearedge_db.errors import UserError
 from nearedge_services.oracles import errors
 from nearedge_services.oracles.errors import FailureKind, OracleCrash, OracleError, OutOfMemory
-from nearedge_services.oracles.espresso import EspressoOracle, EspressoSettings
+from nearedge_services.oracles.espresso import EspressoSettings
 from nearedge_services.oracles.factory import ORACLES
-from nearedge_services.oracles.feff import FeffOracle, FeffSettings
-from nearedge_services.oracles.gpaw import GpawOracle, GpawSettings
-from nearedge_services.oracles.ladder import LADDERS, changed, changes_after, numerics
+from nearedge_services.oracles.feff import FeffSettings
+from nearedge_services.oracles.gpaw import GpawSettings
+from nearedge_services.oracles.ladder import LADDERS, changed, changes_after
 from nearedge_services.oracles.xtb import XtbSettings
 
 SETTINGS = {"xtb": XtbSettings, "gpaw": GpawSettings, "espresso": EspressoSettings, "feff": FeffSettings}
-ORACLE_CLASSES = {"gpaw": GpawOracle, "espresso": EspressoOracle, "feff": FeffOracle}
 PHYSICS = {
     "cutoff",
     "k_points",
@@ -86,20 +85,6 @@ def test_what_says_nothing_of_the_structure_changes_nothing(history):
     assert changes_after("feff", asked("feff"), history) == {}
 
 
-@pytest.mark.parametrize("name", sorted(set(LADDERS) - {"xtb"}))
-def test_finished_absorbers_are_kept_from_rung_to_rung(name):
-    """They are filed under what the label is, not under how it was tried."""
-    oracle = ORACLE_CLASSES[name]
-    places = set()
-    for failures in ([], ["not converged"], ["not converged"] * 2, ["out of memory"], ["timeout"]):
-        values = asked(name, workers=4, seconds=60.0)
-        settings = SETTINGS[name].model_validate(changed(values, changes_after(name, values, failures)))
-        places.add(oracle(settings)._hash_without(numerics(name)))
-    assert len(places) == 1
-    other = SETTINGS[name].model_validate(changed(asked(name), {"sigma_ev": 0.987}))
-    assert oracle(other)._hash_without(numerics(name)) not in places
-
-
 @pytest.mark.parametrize(
     ("raised", "kind"),
     [
@@ -107,6 +92,7 @@ def test_finished_absorbers_are_kept_from_rung_to_rung(name):
         (MemoryError(), OutOfMemory),
         (errors.BadGeometry("atoms overlap"), errors.BadGeometry),
         (UserError("unknown element", got="X", fix="use another"), errors.UnfitSettings),
+        (errors.NotInstalled("no pw.x", fix="install it"), errors.MissingData),
     ],
 )
 def test_what_nobody_foresaw_is_a_crash_with_its_text(raised, kind):

@@ -1,6 +1,7 @@
 """One absorber at a time: what is finished is kept, errors are passed on, workers are no more than asked."""
 
 import os
+import signal
 import threading
 import time
 
@@ -11,9 +12,23 @@ from ase.build import bulk
 from nearedge_db.errors import UserError
 from nearedge_services.oracles.course import each_absorber
 from nearedge_services.oracles.elsewhere import Ended, helped_by
-from nearedge_services.oracles.errors import MissingData, NotConverged, OracleCancelled, OracleCrash
-from nearedge_services.oracles.external import allowance
-from nearedge_services.oracles.per_absorber import KEPT_DAYS, Finished, RunSettings, chosen_absorbers, turns
+from nearedge_services.oracles.errors import (
+    MissingData,
+    NotConverged,
+    NotFinite,
+    OracleCancelled,
+    OracleCrash,
+)
+from nearedge_services.oracles.external import SCRATCH_VARIABLE, Session, allowance
+from nearedge_services.oracles.leftovers import KEPT_DAYS
+from nearedge_services.oracles.per_absorber import (
+    Finished,
+    RunSettings,
+    asked_as,
+    chosen_absorbers,
+    installed_version,
+    turns,
+)
 
 ONE = RunSettings()
 
@@ -81,11 +96,64 @@ def test_what_is_kept_belongs_to_structure_and_settings(tmp_path, finished):
     assert Finished(bulk("C", "diamond", 3.567), "cd" * 32, tmp_path).load(0) is None
 
 
+def test_a_rung_goes_on_with_what_was_asked_for(tmp_path, finished):
+    """And what was asked for with the settings of a rung is another label."""
+    finished.keep(0, row_of(0))
+    atoms, rung = bulk("C", "diamond", 3.567), "cd" * 32
+    with asked_as("ab" * 32):
+        assert Finished(atoms, rung, tmp_path).load(0) is not None
+    assert Finished(atoms, rung, tmp_path).load(0) is None
+
+
+def test_parts_of_two_versions_of_a_program_never_meet(tmp_path):
+    def kept_by(version):
+        return Finished(bulk("C", "diamond", 3.567), "ab" * 32, tmp_path, version=version)
+
+    kept_by("25.1").keep(0, row_of(0))
+    assert kept_by("25.1").load(0) is not None
+    assert kept_by("25.7").load(0) is None
+
+
+def test_a_program_that_has_gone_is_missing_data():
+    with pytest.raises(MissingData, match="no-such-package is not installed"):
+        installed_version("no-such-package")
+
+
 def test_a_file_that_was_not_finished_is_not_a_result(finished):
     finished.keep(0, row_of(0))
     (finished.folder / "half.part").write_bytes(b"PK")
     assert finished.load("half") is None
     assert finished.load(1) is None
+
+
+@pytest.mark.parametrize("left", [b"", b"PK", b"no archive", b"whole"])
+def test_a_file_that_cannot_be_read_is_calculated_anew(finished, caplog, left):
+    finished.keep(0, row_of(0))
+    path = finished.folder / "0.npz"
+    path.write_bytes(path.read_bytes()[:-9] if left == b"whole" else left)
+    assert finished.load(0) is None
+    assert "0.npz" in caplog.text
+    assert finished.once(0, lambda: row_of(7))["xanes"][0] == 7
+    assert finished.load(0) is not None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_kept(finished, value):
+    def once(value):
+        return finished.once("ground", lambda: {"energy_ev": np.array(1), "forces": np.array([0.0, value])})
+
+    with pytest.raises(NotFinite, match="forces of ground"):
+        once(value)
+    assert not finished.folder.exists()
+    assert once(2.0)["forces"][1] == 2
+
+
+def test_a_helper_s_row_that_is_not_finite_is_the_label_s_failure(finished):
+    lent = Lent(lambda one: Ended(one, row={"xanes": np.array([np.nan])}))
+    with helped_by(lent), pytest.raises(NotFinite):
+        each_absorber(range(4), slowly, finished, ONE)
+    assert finished.load(0) is not None
+    assert finished.load(3) is None
 
 
 def test_what_nobody_went_on_with_is_removed(tmp_path, finished):
@@ -113,6 +181,28 @@ def test_no_more_at_a_time_than_workers(finished, workers):
 
     each_absorber(range(6), compute, finished, RunSettings(workers=workers))
     assert most[0] == workers
+
+
+def test_ctrl_c_ends_the_programs_that_are_running(finished, tmp_path, monkeypatch):
+    """They are in sessions of their own, where no Ctrl-C of a terminal reaches them."""
+    scratch = tmp_path / "scratch"
+    monkeypatch.setenv(SCRATCH_VARIABLE, str(scratch))
+
+    def compute(absorber):
+        with Session("test") as session:
+            session.run(["sleep", "300"]).check()
+        return row_of(absorber)
+
+    def interrupt():
+        while len(list(scratch.glob("*/sleep.out"))) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        each_absorber(range(3), compute, finished, RunSettings(workers=2))
+    assert list(scratch.iterdir()) == []
+    assert not finished.folder.exists()
 
 
 def test_absorbers_must_be_atoms_with_spectra():
