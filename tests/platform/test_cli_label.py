@@ -190,6 +190,14 @@ def test_a_negative_seed_is_refused(tmp_path):
     assert not output.exists()
 
 
+def test_settings_of_a_section_have_a_dot():
+    settings = parse_settings(["sigma_ev=0.5", "run.workers=2", "run.launcher=[mpirun, -np, '2']"])
+    assert settings == {"sigma_ev": 0.5, "run": {"workers": 2, "launcher": ["mpirun", "-np", "2"]}}
+    for pairs in (["run=1", "run.workers=2"], ["a.b=1", "a.b.c=2"]):
+        with pytest.raises(UserError, match="not readable"):
+            parse_settings(pairs)
+
+
 def test_settings_are_read_as_yaml():
     assert parse_settings(["a=1", "b=x", "c=0.5"]) == {"a": 1, "b": "x", "c": 0.5}
 

@@ -66,7 +66,10 @@ def label(
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """``["sigma_ev=0.5"]`` as settings; values are read as YAML. Raises UserError for anything else."""
+    """``["sigma_ev=0.5", "run.workers=2"]`` as settings; values are read as YAML.
+
+    Raises UserError for anything else.
+    """
     import yaml
 
     settings: dict[str, Any] = {}
@@ -74,9 +77,13 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not (key.strip() and equals):
             raise UserError("a setting is not readable", got=repr(pair), fix="write --set key=value")
+        *sections, name = key.strip().split(".")
         try:
-            settings[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            place = settings
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[name] = yaml.safe_load(value)
+        except (yaml.YAMLError, TypeError, AttributeError) as error:  # no section: run=1 before run.workers=2
             raise UserError("a setting is not readable", got=repr(pair), fix="write a plain value") from error
     return settings
 

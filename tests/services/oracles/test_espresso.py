@@ -52,6 +52,23 @@ class TestEspresso(OracleContract):
         return rattled_diamond()
 
 
+@pytest.mark.slow
+def test_stress_is_the_strain_derivative():
+    oracle = espresso(
+        {**CHEAP, "cutoff_ry": 60}
+    )  # with fewer plane waves the basis of the other cell is another
+    energies, step, compressed = [], 0.004, bulk("C", "diamond", 3.4)
+    compressed.rattle(0.05, seed=1)
+    for sign in (1, -1):
+        strained = compressed.copy()
+        strained.set_cell(compressed.cell.array @ np.diag([1 + sign * step, 1, 1]), scale_atoms=True)
+        strained.calc = oracle.calculator()
+        energies.append(strained.get_potential_energy())
+    numerical = (energies[0] - energies[1]) / (2 * step * compressed.get_volume())
+    compressed.calc = oracle.calculator()
+    assert compressed.get_stress()[0] == pytest.approx(numerical, rel=0.05)  # -0.9 eV/Å³
+
+
 def test_how_it_is_run_is_not_in_the_hash_and_all_else_is():
     plain = EspressoOracle().settings_hash
     site = {"launcher": ("srun",), "pw": ("/opt/pw.x", "-nk", "2"), "pseudo_dirs": ("/pseudo",), "workers": 4}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
+from ase.lattice.hexagonal import Graphite
 from tests.programs import needs, not_installed
 from tests.reference import reference_path
 from tests.services.oracles.contract import OracleContract
@@ -158,6 +159,25 @@ def test_the_reference_labels():
     reference /= (reference @ grid.weights)[:, None]
     difference = np.sqrt(((label.xanes.mean(axis=0) - reference.mean(axis=0)) ** 2).mean())
     assert difference < 1e-3
+
+
+@pytest.mark.slow
+def test_graphite_has_a_pi_peak_apart_from_sigma_and_diamond_has_none():
+    needs("gpaw")
+    settings = {"absorbers": [0], "cutoff_ev": 200, "stop_ev": 10.5, "sigma_ev": 0.6}
+    layers = Graphite("C", latticeconstant={"a": 2.461, "c": 6.708})
+    label = make_oracle("gpaw", {**settings, "k_points": [6, 6, 2]}).label(layers)
+    graphite, energies = label.xanes[0], label.energies_ev
+    diamond = (
+        make_oracle("gpaw", {**settings, "k_points": [4, 4, 4]}).label(bulk("C", "diamond", 3.567)).xanes[0]
+    )
+    pi, sigma = (
+        np.where(part, graphite, 0).argmax() for part in (energies < 5, (energies > 6.5) & (energies < 9.5))
+    )
+    assert graphite[pi:sigma].min() < 0.8 * min(graphite[pi], graphite[sigma])
+    assert 5 < energies[sigma] - energies[pi] < 8  # experiment: 6.3 eV
+    near = abs(energies - energies[pi]) <= 1
+    assert diamond[near].sum() < 0.25 * graphite[near].sum()
 
 
 def test_time_and_crash_are_classified(tmp_path):
