@@ -1,7 +1,7 @@
 """The actor that runs the oracle: labels structures, and makes the starting structures."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from nearedge_agents.absorbing import cluster_of_this_actor
 from nearedge_agents.worker import LedgerWorker, Write
 from nearedge_db.attempts import AttemptNote, failures_before
+from nearedge_db.errors import UserError
 from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
 from nearedge_db.states import StructureOrigin, TaskKind
@@ -35,6 +36,7 @@ class Labeler(LedgerWorker):
     """Works on ``label`` and ``seed`` tasks."""
 
     failures = (OracleError,)
+    leaves_after = (MissingData,)
 
     def __init__(
         self,
@@ -43,16 +45,20 @@ class Labeler(LedgerWorker):
         settings: dict[str, Any],
         learns_limit: bool = True,
         confirm: tuple[str, dict[str, Any]] | None = None,
+        hashes: Sequence[str] = (),
     ) -> None:
         """The labeler of a campaign.
 
         ``learns_limit``: end programs that take far longer than labels so far; no, where the user set a limit.
-        ``confirm`` is the second oracle with its settings, if the campaign has one.
+        ``confirm`` is the second oracle with its settings, if the campaign has one. ``hashes`` are those of both as
+        the campaign has them. Raises MissingData where theirs are others here, UserError where a program is missing.
         """
         super().__init__(url)
         self.learns_limit = learns_limit
         self.oracle = make_oracle(oracle, settings)
         self.confirming = None if confirm is None else make_oracle(*confirm)
+        for wanted in hashes:
+            self._oracle_with(wanted)
         self._changes: dict[str, Any] = {}
         self._runs: int | None = None
         self._meter: Meter | None = None
@@ -76,14 +82,17 @@ class Labeler(LedgerWorker):
         return lambda session, done: _put(session, done, label)
 
     def may_retry(self, task: Task, error: Exception) -> bool:
-        """Whether the ladder has another rung for what has gone wrong so far."""
+        """Whether the ladder has another rung for what has gone wrong so far.
+
+        Where the oracle of the task is not here, another node may have it: as often as the ledger tries.
+        """
         if not super().may_retry(task, error):
             return False
         failures = [*self._failures(task), str(getattr(error, "kind", "crash"))]
         try:
             return _next(self._oracle_of(task), failures) is not None
         except MissingData:
-            return False
+            return True
 
     def note(self) -> AttemptNote:
         """The settings that were changed, and the memory that was needed."""
@@ -118,15 +127,16 @@ class Labeler(LedgerWorker):
         return None if model is None else model.limit_s(atoms, self._runs or 1, timeouts)
 
     def _oracle_of(self, task: Task) -> Oracle:
-        """The one whose settings the task names: nothing else may go by that name.
+        """The one whose settings the task names: nothing else may go by that name. Raises as `_oracle_with`."""
+        return self._oracle_with(task.settings_hash)
 
-        Raises MissingData where neither is: its files on this node are not those of the campaign.
-        """
+    def _oracle_with(self, settings_hash: str | None) -> Oracle:
+        """Raises MissingData where neither has this hash: its files on this node are not those of the campaign."""
         for oracle in (self.oracle, self.confirming):
-            if oracle is not None and oracle.settings_hash == task.settings_hash:
+            if oracle is not None and oracle.settings_hash == settings_hash:
                 return oracle
         raise MissingData(
-            f"the oracle's settings have the hash {self.oracle.settings_hash} here, and {task.settings_hash} in the "
+            f"the oracle's settings have the hash {self.oracle.settings_hash} here, and {settings_hash} in the "
             "campaign: the files that it names (pseudopotentials) are not the same on this node"
         )
 
@@ -136,7 +146,10 @@ class Labeler(LedgerWorker):
         if not self._changes:
             return asked
         with classified():
-            return make_oracle(asked.name, changed(_settings_of(asked), self._changes))
+            try:
+                return make_oracle(asked.name, changed(_settings_of(asked), self._changes))
+            except UserError as error:  # the settings are good: what they name has gone
+                raise MissingData(str(error)) from error
 
     def _failures(self, task: Task) -> list[str]:
         with self.database.session() as session:

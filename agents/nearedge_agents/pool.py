@@ -70,6 +70,8 @@ class Done:
     actor: str = ""
     seconds: float = 0.0
     """How long the actor had it."""
+    leaves: bool = False
+    """Whether the actor ends after it; the one in its place is asked for after a pause."""
 
 
 @dataclass
@@ -223,7 +225,10 @@ class Pool:
         self._usage.busy += slot.busy_since(self._mark)
         slot.work = slot.ref = None
         done = replace(self._answer(slot, work, ref), seconds=time.monotonic() - slot.since)
-        if done.lost or slot.is_leaving or slot.is_overdue:
+        if done.leaves:
+            self._log("actor leaves", actor=slot.name)
+            self._wait()
+        if done.lost or done.leaves or slot.is_leaving or slot.is_overdue:
             self._end(slot)
         return done
 
@@ -262,7 +267,7 @@ class Pool:
             return Done(work, error=error)
         self._usage.cpu += outcome.cpu_seconds
         self._usage.tasks += not work.upkeep
-        return Done(work, value=outcome.value)
+        return Done(work, value=outcome.value, leaves=outcome.leaves)
 
     def _greet(self) -> None:
         """Take up the processes that have come up, and let go of those that died on the way."""

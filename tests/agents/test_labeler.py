@@ -328,10 +328,48 @@ def test_a_finished_task_is_reported_not_repeated(database):
 
 def test_a_task_of_other_settings_is_not_done(database):
     task = label_task(database, diamond())
-    report = Labeler(database.url, "xtb", {"sigma_ev": 0.9}).work(task.id)
-    assert report.state is TaskState.QUARANTINED
-    assert "not the same on this node" in report.error
+    states = []
+    for _ in range(3):
+        labeler = Labeler(database.url, "xtb", {"sigma_ev": 0.9})
+        report = labeler.work(task.id)
+        states.append(report.state)
+        assert "not the same on this node" in report.error
+        assert labeler.leaves
+    assert states == [TaskState.RETRY, TaskState.RETRY, TaskState.QUARANTINED]
     assert labels(database) == 0
+
+
+def test_a_labeler_whose_files_are_others_than_the_campaigns_cannot_be_made(database):
+    """It takes no task from those that can do it."""
+    assert not Labeler(database.url, "xtb", {}, hashes=[SETTINGS_HASH]).leaves
+    with pytest.raises(MissingData, match="not the same on this node"):
+        Labeler(database.url, "xtb", {}, hashes=[SETTINGS_HASH, "that of the second oracle"])
+
+
+def test_what_one_node_lacks_is_tried_on_another(database, monkeypatch):
+    task = label_task(database, diamond())
+    lacking, whole = (Labeler(database.url, "xtb", {}) for _ in range(2))
+
+    def no_program(_):
+        raise MissingData("cannot start pw.x")
+
+    monkeypatch.setattr(lacking.oracle, "label", no_program)
+    assert lacking.work(task.id).state is TaskState.RETRY
+    assert lacking.perform("work", task.id).leaves
+    outcome = whole.perform("work", task.id)
+    assert (outcome.value.state, outcome.leaves) == (TaskState.DONE, False)
+
+
+def test_a_program_that_has_gone_before_the_next_rung_is_missing_data(database, monkeypatch):
+    labeler, task = Labeler(database.url, "xtb", {"max_iterations": 1}), label_task(database, diamond())
+    monkeypatch.setattr(labeler, "_failures", lambda _: ["not converged"])
+
+    def refuse(*_):
+        raise UserError("pw.x is not installed")
+
+    monkeypatch.setattr("nearedge_agents.labeler.make_oracle", refuse)
+    with pytest.raises(MissingData, match=r"pw\.x"):
+        labeler._climbed(labeler.oracle, task)
 
 
 def test_a_seed_task_remembers_its_frames(database):

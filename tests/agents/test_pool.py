@@ -51,6 +51,10 @@ class Clerk(Agent):
     def complain(self) -> None:
         raise KeyError("nothing there")
 
+    def resign(self) -> int:
+        self.leaves = True
+        return os.getpid()
+
     def vanish(self) -> None:
         os._exit(1)
 
@@ -249,6 +253,20 @@ def test_an_answer_that_does_not_come_counts_as_a_lost_actor(pool, monkeypatch, 
     assert not isinstance(done.error, TimeoutError)
     wait_for(pool, 2)
     assert ask(pool, "greet", "Ada").value == "hello Ada"
+
+
+def test_an_actor_that_leaves_is_replaced_after_pauses_that_grow(monkeypatch):
+    monkeypatch.setattr("nearedge_agents.pool.AGAIN_S", 0.1)
+    pool = started(_pause_s=0.1)
+    left = []
+    for _ in range(2):
+        done = ask(pool, "resign")
+        assert (done.lost, done.leaves, pool.free, pool.starting) == (False, True, 0, 0)
+        left.append((done.value, pool._pause_s))
+        wait_for(pool, 1)
+    assert left[0][0] != left[1][0]
+    assert [pause for _, pause in left] == [0.1, 0.2]
+    pool.stop()
 
 
 def test_an_actor_that_hangs_is_ended_and_replaced():
