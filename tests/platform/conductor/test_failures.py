@@ -5,8 +5,10 @@ from sqlalchemy import select
 from tests.platform.conductor.sessions import assert_complete, count, roles, run
 
 from nearedge.conductor import conductor as conductor_module
+from nearedge.conductor import labelling as labelling_module
 from nearedge.conductor import tracking as tracking_module
 from nearedge.conductor.context import CampaignFailedError
+from nearedge.conductor.labelling import FRUITLESS_LABELS
 from nearedge_agents.tracking import TrackingReport
 from nearedge_db.schema import Candidate, Event, Generation, TaskRow
 from nearedge_db.states import (
@@ -78,6 +80,36 @@ def test_a_failed_label_sets_its_candidate_aside_and_the_campaign_goes_on(world)
         rows = session.scalars(select(Candidate).where(Candidate.state == CandidateState.FAILED)).all()
     assert sorted(row.task_id for row in rows) == sorted(failed)
     assert {row.reason for row in rows} == {"NotConverged: 250 cycles"}
+
+
+def test_a_campaign_whose_labels_all_fail_ends_with_the_reason_and_can_be_continued(world):
+    """It would go on for ever: no label is done, so no budget ends it."""
+    world.fails = lambda task: "MissingData: no pw.x" if task.kind == TaskKind.LABEL else None
+    with pytest.raises(
+        CampaignFailedError, match=r"^25 labels in a row failed .*: MissingData: no pw\.x$"
+    ) as told:
+        run(world)
+    assert len(str(told.value)) < 200
+    failed = count(world, TaskRow, TaskRow.state == TaskState.QUARANTINED)
+    assert failed in range(FRUITLESS_LABELS, FRUITLESS_LABELS + 3)
+    world.fails = lambda task: None
+    _, (_, finished) = run(world)
+    assert finished
+    assert_complete(world)
+
+
+def test_labels_that_fail_count_only_in_a_row(world, monkeypatch):
+    monkeypatch.setattr(labelling_module, "FRUITLESS_LABELS", 2)
+    seen = []
+
+    def every_other(task):
+        seen.append(task.kind == TaskKind.LABEL)
+        return "NotConverged: 250 cycles" if seen[-1] and sum(seen) % 2 else None
+
+    world.fails = every_other
+    _, (_, finished) = run(world)
+    assert finished
+    assert count(world, TaskRow, TaskRow.state == TaskState.QUARANTINED) > 2
 
 
 def test_a_first_training_that_fails_ends_the_campaign_and_can_be_tried_again(world):
