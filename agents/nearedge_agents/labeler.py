@@ -25,6 +25,7 @@ from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.ladder import changed, changes_after
 from nearedge_services.oracles.memory import Meter, metered
+from nearedge_services.oracles.per_absorber import Unstored, until_stored
 from nearedge_services.oracles.seed import SeedResult, SeedSettings, make_seed
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.coordination import coordination_fractions
@@ -62,6 +63,7 @@ class Labeler(LedgerWorker):
         self._changes: dict[str, Any] = {}
         self._runs: int | None = None
         self._meter: Meter | None = None
+        self._unstored = Unstored()
 
     def result(self, task: Task) -> Write:
         """Run the oracle on the task's structure, or make its starting structure."""
@@ -99,6 +101,11 @@ class Labeler(LedgerWorker):
         peak_gib = None if self._meter is None else self._meter.gib
         return AttemptNote(self._changes, peak_gib, self._runs)
 
+    def settled(self, task: Task) -> str | None:
+        """What was kept of the label is no longer needed."""
+        self._unstored.clear()
+        return None
+
     @contextmanager
     def _watched(self, seconds: float | None = None) -> Iterator[None]:
         """Classify what goes wrong inside; end programs after so many seconds, or once nobody wants the task."""
@@ -109,6 +116,7 @@ class Labeler(LedgerWorker):
             classified(),
             allowance(seconds=seconds, cancelled=lambda: lease is not None and lease.lost),
             helped_by(cluster),
+            until_stored() as self._unstored,
         ):
             yield
         if cluster is not None and cluster.nodes:

@@ -147,6 +147,36 @@ def test_a_result_that_cannot_be_written_leaves_neither_label_nor_done(database,
     assert waiting.attempts == 0
 
 
+def test_absorbers_are_kept_until_the_label_is_stored(database, monkeypatch, tmp_path):
+    """Whoever does it again after a kill in between calculates none of them."""
+    monkeypatch.setenv("NEAREDGE_WORK", str(tmp_path / "work"))
+    settings = {"core_hole": "z+1"}
+    hole = make_oracle("xtb", settings)
+    with database.begin() as session:
+        session.add(OracleSettings(settings_hash=hole.settings_hash, oracle="xtb", settings_json=settings))
+        structure = put_atoms(session, diamond())
+    columns = {"structure_id": structure.id, "settings_hash": hole.settings_hash}
+    task = Ledger(database).submit(TaskKind.LABEL, "hole", {}, campaign_id=1, **columns)
+    labeler = Labeler(database.url, "xtb", settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(labeler.ledger, "complete", raiser(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            labeler.work(task.id)
+    (folder,) = (tmp_path / "work").iterdir()
+    assert len(list(folder.iterdir())) == 8
+    with monkeypatch.context() as patch:
+        patch.setattr("nearedge_services.oracles.xtb._excited", raiser(RuntimeError("calculated again")))
+        assert labeler.work(task.id).state is TaskState.DONE
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def raiser(error: Exception):
+    def broken(*_):
+        raise error
+
+    return broken
+
+
 def test_a_bad_geometry_is_quarantined_with_its_reason(database):
     atoms = diamond()
     atoms.positions[1] = atoms.positions[0] + 0.1

@@ -102,6 +102,9 @@ class Oracle(Protocol):
     def label(self, atoms: Atoms) -> Label:
         """Energy, forces and the XANES of all atoms. Raises OracleError, or UserError for unknown
         elements.
+
+        What is finished of it is kept in files until it is complete, and longer only inside of
+        `nearedge_services.oracles.per_absorber.until_stored`; of one that failed, for 30 days.
         """
         ...
 
