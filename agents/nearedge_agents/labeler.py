@@ -17,8 +17,8 @@ from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
 from nearedge_db.states import StructureOrigin, TaskKind
 from nearedge_db.store import get_structure, put_atoms, put_label, to_atoms
-from nearedge_services.oracles.base import Label, Oracle, check_label, check_shapes, runs_of
-from nearedge_services.oracles.cost_model import learnt
+from nearedge_services.oracles.base import Label, Oracle, check_label, check_shapes, is_limited, runs_of
+from nearedge_services.oracles.cost_model import FIRST_LIMIT_S, LONGER, learnt
 from nearedge_services.oracles.elsewhere import helped_by
 from nearedge_services.oracles.errors import FailureKind, MissingData, OracleError, classified
 from nearedge_services.oracles.external import allowance
@@ -44,18 +44,18 @@ class Labeler(LedgerWorker):
         url: str,
         oracle: str,
         settings: dict[str, Any],
-        learns_limit: bool = True,
+        task_minutes: float | None = None,
         confirm: tuple[str, dict[str, Any]] | None = None,
         hashes: Sequence[str] = (),
     ) -> None:
         """The labeler of a campaign.
 
-        ``learns_limit``: end programs that take far longer than labels so far; no, where the user set a limit.
+        ``task_minutes``: the user's limit of one task.
         ``confirm`` is the second oracle with its settings, if the campaign has one. ``hashes`` are those of both as
         the campaign has them. Raises MissingData where theirs are others here, UserError where a program is missing.
         """
         super().__init__(url)
-        self.learns_limit = learns_limit
+        self.task_minutes = task_minutes
         self.oracle = make_oracle(oracle, settings)
         self.confirming = None if confirm is None else make_oracle(*confirm)
         for wanted in hashes:
@@ -71,7 +71,7 @@ class Labeler(LedgerWorker):
         self._runs = self._meter = None
         oracle = self._climbed(asked, task)
         if task.kind == TaskKind.SEED:
-            with self._watched():
+            with self._watched(self._limit_s(asked, task)):
                 return self._seed(oracle, task.payload)
         with self.database.session() as session:
             atoms = to_atoms(get_structure(session, task.structure_id or 0))
@@ -122,17 +122,26 @@ class Labeler(LedgerWorker):
         if cluster is not None and cluster.nodes:
             logger.info("absorbers elsewhere", extra={"data": {"by_node": dict(cluster.nodes)}})
 
-    def _limit_s(self, asked: Oracle, task: Task, atoms: int) -> float | None:
-        """How long the programs of a label may take, as learnt from those before; None: no limit."""
-        run = getattr(asked.settings, "run", None)
-        if not self.learns_limit or run is None or not getattr(asked.settings, "limited", True):
+    def _limit_s(self, asked: Oracle, task: Task, atoms: int | None = None) -> float | None:
+        """How long all programs of a label of so many atoms, or of a starting structure (None), may take.
+
+        What the user set holds; else what is learnt from labels before, or long enough for any; three times as long
+        after each time-out. None: no limit, or that of each program.
+        """
+        run: Any = getattr(asked.settings, "run", None)
+        if not is_limited(asked):
             return None
-        if run.seconds is not None:  # what the user set holds
-            return None
-        with self.database.session() as session:
-            model = learnt(session, asked.name, asked.settings_hash)
         timeouts = self._failures(task).count(FailureKind.TIMEOUT)
-        return None if model is None else model.limit_s(atoms, self._runs or 1, timeouts)
+        if self.task_minutes is not None:
+            return 60.0 * self.task_minutes * LONGER**timeouts
+        if run.seconds is not None:
+            return None
+        limit = None
+        if atoms is not None:
+            with self.database.session() as session:
+                model = learnt(session, asked.name, asked.settings_hash)
+            limit = None if model is None else model.limit_s(atoms, self._runs or 1, timeouts)
+        return FIRST_LIMIT_S * LONGER**timeouts if limit is None else limit
 
     def _oracle_of(self, task: Task) -> Oracle:
         """The one whose settings the task names: nothing else may go by that name. Raises as `_oracle_with`."""

@@ -25,7 +25,7 @@ from nearedge_db.ledger import Ledger, Task
 from nearedge_db.schema import AttemptRow, LabelRow, OracleSettings
 from nearedge_db.states import TaskKind, TaskState
 from nearedge_db.store import create_campaign, get_label, get_structure, put_atoms
-from nearedge_services.oracles.cost_model import FEWEST_FOR_LIMIT
+from nearedge_services.oracles.cost_model import FEWEST_FOR_LIMIT, FIRST_LIMIT_S
 from nearedge_services.oracles.errors import MissingData
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.factory import make_oracle
@@ -284,28 +284,50 @@ def test_work_on_a_cancelled_task_is_ended(database, monkeypatch):
         assert [row.outcome for row in session.scalars(select(AttemptRow))] == ["cancelled"]
 
 
-@pytest.mark.parametrize("learns", [True, False])
-def test_programs_that_take_far_longer_than_labels_so_far_are_ended(database, monkeypatch, learns):
-    """Where the user set a limit, that one holds, and none is learnt."""
+def with_programs(seconds):
+    """An oracle whose programs can be ended, as far as limits are concerned; xtb runs none."""
+    run = SimpleNamespace(seconds=seconds)
+    return SimpleNamespace(name="xtb", settings=SimpleNamespace(run=run), settings_hash=SETTINGS_HASH)
+
+
+def test_programs_that_take_far_longer_than_labels_so_far_are_ended(database, monkeypatch):
     monkeypatch.setattr("nearedge_services.oracles.cost_model.SHORTEST_LIMIT_S", 0.0)
-    labeler = Labeler(database.url, "xtb", {}, learns)
+    labeler = Labeler(database.url, "xtb", {})
     for index in range(FEWEST_FOR_LIMIT):
         assert labeler.work(label_task(database, diamond(index)).id).state is TaskState.DONE
     task = label_task(database, diamond(99))
-
-    # xtb runs no programs, so that nothing is to be limited; feff does
     assert labeler._limit_s(labeler.oracle, task, 8) is None
+    assert 0 < labeler._limit_s(with_programs(None), task, 8) < 3600
+    assert labeler._limit_s(with_programs(None), task) == FIRST_LIMIT_S  # a starting structure is no label
 
-    def with_programs(seconds):
-        run = SimpleNamespace(seconds=seconds)
-        settings = SimpleNamespace(run=run)
-        return SimpleNamespace(name="xtb", settings=settings, settings_hash=SETTINGS_HASH)
 
-    assert labeler._limit_s(with_programs(7200.0), task, 8) is None
-    limit = labeler._limit_s(with_programs(None), task, 8)
-    assert (limit is not None) is learns
-    if learns:
-        assert 0 < limit < 3600
+@pytest.mark.parametrize("minutes", [None, 60.0])
+def test_before_anything_is_learnt_there_is_a_limit_that_grows_with_time_outs(database, monkeypatch, minutes):
+    labeler, task = Labeler(database.url, "xtb", {}, minutes), label_task(database, diamond())
+    first = FIRST_LIMIT_S if minutes is None else 3600.0
+    failures = []
+    monkeypatch.setattr(labeler, "_failures", lambda _: failures)
+    for atoms in (8, None):
+        assert labeler._limit_s(with_programs(None), task, atoms) == first
+        # what the user set holds
+        assert labeler._limit_s(with_programs(7200.0), task, atoms) == (None if minutes is None else 3600.0)
+    failures += ["timeout", "not converged"]
+    assert labeler._limit_s(with_programs(None), task, 8) == 3 * first
+
+
+def test_the_user_s_limit_ends_a_label_which_climbs_the_ladder(database, monkeypatch):
+    """The next try has three times as long; there is none after that."""
+    labeler, task = Labeler(database.url, "xtb", {}, 0.01), label_task(database, diamond())
+    monkeypatch.setattr("nearedge_agents.labeler.is_limited", lambda _: True)
+
+    def hangs(_):
+        with Session("test") as session:
+            session.run(["sleep", "600"])
+
+    monkeypatch.setattr(labeler.oracle, "label", hangs)
+    reports = [labeler.work(task.id) for _ in range(2)]
+    assert [report.state for report in reports] == [TaskState.RETRY, TaskState.QUARANTINED]
+    assert all("OracleTimeout: sleep: not finished after" in report.error for report in reports)
 
 
 @pytest.mark.parametrize("mended", [True, False])

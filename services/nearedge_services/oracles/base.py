@@ -143,6 +143,13 @@ def runs_of(oracle: Oracle, numbers: npt.ArrayLike) -> int:
     return oracle.runs(numbers) if isinstance(oracle, CountsRuns) else 1
 
 
+def is_limited(oracle: Oracle) -> bool:
+    """Whether what it runs can be ended from outside, by `external.allowance`: not where a label is one run of the
+    process itself.
+    """
+    return hasattr(oracle.settings, "run") and bool(getattr(oracle.settings, "limited", True))
+
+
 def check_geometry(atoms: Atoms) -> None:
     """Raise BadGeometry for an empty or non-periodic structure, a flat cell, NaN or overlapping atoms.
 
