@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ray.exceptions import OutOfMemoryError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -278,9 +279,12 @@ class Conductor:
     def _give_up_lease(self, done: Done) -> None:
         """An actor has died: nobody has to wait for the lease of its task, wherever it was."""
         if done.work.method == "work" and done.actor:
-            is_late = isinstance(done.error, TimeoutError)
-            reason = f"{'WorkerTimeout' if is_late else 'WorkerDied'}: {one_line(done.error or '')}"
-            outcome = FailureKind.TIMEOUT.value if is_late else LOST
+            what, outcome = "WorkerDied", LOST
+            if isinstance(done.error, TimeoutError):
+                what, outcome = "WorkerTimeout", FailureKind.TIMEOUT.value
+            elif isinstance(done.error, OutOfMemoryError):  # Ray ends the largest where a node has too little
+                what, outcome = "WorkerOutOfMemory", FailureKind.OUT_OF_MEMORY.value
+            reason = f"{what}: {one_line(done.error or '')}"
             self.context.ledger.give_up_for(done.work.tag, done.actor, reason, outcome)
             self.context.event("worker lost", task_id=done.work.tag, error=reason)
 

@@ -1,6 +1,9 @@
 """Actors that die and work that fails: what can be spared costs time only, the rest ends the campaign."""
 
+from dataclasses import replace
+
 import pytest
+from ray.exceptions import OutOfMemoryError
 from sqlalchemy import select
 from tests.platform.conductor.sessions import assert_complete, count, roles, run
 
@@ -10,7 +13,7 @@ from nearedge.conductor import tracking as tracking_module
 from nearedge.conductor.context import CampaignFailedError
 from nearedge.conductor.labelling import FRUITLESS_LABELS
 from nearedge_agents.tracking import TrackingReport
-from nearedge_db.schema import Candidate, Event, Generation, TaskRow
+from nearedge_db.schema import AttemptRow, Candidate, Event, Generation, TaskRow
 from nearedge_db.states import (
     CandidateState,
     GenerationRole,
@@ -48,6 +51,28 @@ def test_the_lease_of_a_lost_actor_is_given_up_at_once(make_world):
         lost = session.scalars(select(Event).where(Event.kind == "worker lost").order_by(Event.id)).all()
     assert [event.data_json["task_id"] for event in lost] == [task for task, _ in taken]
     assert {event.data_json["error"] for event in lost} == {"WorkerDied: died"}
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (RuntimeError("died"), "lost"),
+        (TimeoutError("1 s"), "timeout"),
+        (OutOfMemoryError("no"), "out of memory"),
+    ],
+)
+def test_how_a_worker_ended_is_on_record(make_world, error, outcome):
+    world = make_world()
+    world.lost = {"labeler": {0}}
+    world.dies = lambda work: world.ledger.lease("host|1|2|labeler", task_id=work.args[0], seconds=3600)
+    session = world.conductor()
+    pool = session.pools["labeler"]
+    collect = pool.collect
+    pool.collect = lambda ref: replace(done, error=error) if (done := collect(ref)).lost else done
+    assert session.run()[1]
+    with world.database.session() as db:
+        tries = db.scalars(select(AttemptRow.outcome).where(AttemptRow.outcome != "done")).all()
+    assert tries == [outcome]
 
 
 def test_a_batch_under_which_the_generator_keeps_dying_is_given_up(make_world):
