@@ -1,5 +1,8 @@
 """The pools of a campaign: which actors, with what."""
 
+import os
+from pathlib import Path
+
 from nearedge.conductor.context import Context
 from nearedge.pools import PoolName
 from nearedge.room import actor_options
@@ -12,6 +15,7 @@ from nearedge_agents.scorer import Scorer
 from nearedge_agents.trainer import Trainer
 from nearedge_services.oracles.base import is_limited
 from nearedge_services.oracles.cost_model import LONGER
+from nearedge_services.oracles.per_absorber import WORK_VARIABLE
 
 BACKSTOP = 1.2 * LONGER
 """A labeler keeps the time limit itself, longer after a time-out, as far as it can end what it runs; one that does
@@ -22,10 +26,9 @@ def pool_of(name: PoolName, context: Context, tracking_uri: str) -> Pool:
     """The pool of that name, as the settings ask for it; its actors are not started yet."""
     config = context.config
     settings = config.pools[name]
-    options = {
-        **actor_options(settings),
-        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}},
-    }
+    work = Path(os.environ.get(WORK_VARIABLE) or config.run_dir / "work")
+    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", WORK_VARIABLE: str(work.absolute())}
+    options = {**actor_options(settings), "runtime_env": {"env_vars": environment}}
     url = context.database.url
     confirm = None if config.confirm is None else (config.confirm.name, dict(config.confirm.settings))
     oracle = (url, config.oracle.name, dict(config.oracle.settings))
