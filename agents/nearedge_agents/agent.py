@@ -24,6 +24,8 @@ class Outcome:
     value: Any
     seconds: float
     cpu_seconds: float
+    leaves: bool = False
+    """Whether the process is to do no more: another, perhaps on another node, takes its place."""
 
 
 @contextmanager
@@ -53,6 +55,9 @@ class Agent:
     a new actor takes the place of a killed one, which is when.
     """
 
+    leaves: bool = False
+    """Set by a method after which this process is to do no more."""
+
     def __init__(self) -> None:
         with _in_a_folder_that_lasts():
             import torch
@@ -75,7 +80,7 @@ class Agent:
         except Exception:
             logger.exception("%s failed", method)
             raise
-        outcome = Outcome(value, time.monotonic() - wall, time.process_time() - cpu)
+        outcome = Outcome(value, time.monotonic() - wall, time.process_time() - cpu, self.leaves)
         state = {"state": value.state, "problem": value.error} if is_task else {}
         seconds = {"seconds": round(outcome.seconds, 4), "cpu_seconds": round(outcome.cpu_seconds, 4)}
         logger.info("%s done", method, extra={"data": {**state, **seconds}})

@@ -1,7 +1,7 @@
 """The actor that runs the oracle: labels structures, and makes the starting structures."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,19 +12,20 @@ from sqlalchemy.orm import Session
 from nearedge_agents.absorbing import cluster_of_this_actor
 from nearedge_agents.worker import LedgerWorker, Write
 from nearedge_db.attempts import AttemptNote, failures_before
+from nearedge_db.errors import UserError
 from nearedge_db.ledger import Task
 from nearedge_db.schema import TaskRow
 from nearedge_db.states import StructureOrigin, TaskKind
 from nearedge_db.store import get_structure, put_atoms, put_label, to_atoms
-from nearedge_services.oracles.base import Label, Oracle, check_label, check_shapes, runs_of
-from nearedge_services.oracles.cost_model import learnt
+from nearedge_services.oracles.base import Label, Oracle, check_label, check_shapes, is_limited, runs_of
+from nearedge_services.oracles.cost_model import FIRST_LIMIT_S, LONGER, learnt
 from nearedge_services.oracles.elsewhere import helped_by
 from nearedge_services.oracles.errors import FailureKind, MissingData, OracleError, classified
 from nearedge_services.oracles.external import allowance
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.ladder import changed, changes_after
 from nearedge_services.oracles.memory import Meter, metered
-from nearedge_services.oracles.per_absorber import asked_as
+from nearedge_services.oracles.per_absorber import Unstored, asked_as, until_stored
 from nearedge_services.oracles.seed import SeedResult, SeedSettings, make_seed
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.coordination import coordination_fractions
@@ -36,27 +37,33 @@ class Labeler(LedgerWorker):
     """Works on ``label`` and ``seed`` tasks."""
 
     failures = (OracleError,)
+    leaves_after = (MissingData,)
 
     def __init__(
         self,
         url: str,
         oracle: str,
         settings: dict[str, Any],
-        learns_limit: bool = True,
+        task_minutes: float | None = None,
         confirm: tuple[str, dict[str, Any]] | None = None,
+        hashes: Sequence[str] = (),
     ) -> None:
         """The labeler of a campaign.
 
-        ``learns_limit``: end programs that take far longer than labels so far; no, where the user set a limit.
-        ``confirm`` is the second oracle with its settings, if the campaign has one.
+        ``task_minutes``: the user's limit of one task.
+        ``confirm`` is the second oracle with its settings, if the campaign has one. ``hashes`` are those of both as
+        the campaign has them. Raises MissingData where theirs are others here, UserError where a program is missing.
         """
         super().__init__(url)
-        self.learns_limit = learns_limit
+        self.task_minutes = task_minutes
         self.oracle = make_oracle(oracle, settings)
         self.confirming = None if confirm is None else make_oracle(*confirm)
+        for wanted in hashes:
+            self._oracle_with(wanted)
         self._changes: dict[str, Any] = {}
         self._runs: int | None = None
         self._meter: Meter | None = None
+        self._unstored = Unstored()
 
     def result(self, task: Task) -> Write:
         """Run the oracle on the task's structure, or make its starting structure."""
@@ -64,7 +71,7 @@ class Labeler(LedgerWorker):
         self._runs = self._meter = None
         oracle = self._climbed(asked, task)
         if task.kind == TaskKind.SEED:
-            with self._watched():
+            with self._watched(self._limit_s(asked, task)):
                 return self._seed(oracle, task.payload)
         with self.database.session() as session:
             atoms = to_atoms(get_structure(session, task.structure_id or 0))
@@ -78,19 +85,27 @@ class Labeler(LedgerWorker):
         return lambda session, done: _put(session, done, label)
 
     def may_retry(self, task: Task, error: Exception) -> bool:
-        """Whether the ladder has another rung for what has gone wrong so far."""
+        """Whether the ladder has another rung for what has gone wrong so far.
+
+        Where the oracle of the task is not here, another node may have it: as often as the ledger tries.
+        """
         if not super().may_retry(task, error):
             return False
         failures = [*self._failures(task), str(getattr(error, "kind", "crash"))]
         try:
             return _next(self._oracle_of(task), failures) is not None
         except MissingData:
-            return False
+            return True
 
     def note(self) -> AttemptNote:
         """The settings that were changed, and the memory that was needed."""
         peak_gib = None if self._meter is None else self._meter.gib
         return AttemptNote(self._changes, peak_gib, self._runs)
+
+    def settled(self, task: Task) -> str | None:
+        """What was kept of the label is no longer needed."""
+        self._unstored.clear()
+        return None
 
     @contextmanager
     def _watched(self, seconds: float | None = None) -> Iterator[None]:
@@ -102,33 +117,44 @@ class Labeler(LedgerWorker):
             classified(),
             allowance(seconds=seconds, cancelled=lambda: lease is not None and lease.lost),
             helped_by(cluster),
+            until_stored() as self._unstored,
         ):
             yield
         if cluster is not None and cluster.nodes:
             logger.info("absorbers elsewhere", extra={"data": {"by_node": dict(cluster.nodes)}})
 
-    def _limit_s(self, asked: Oracle, task: Task, atoms: int) -> float | None:
-        """How long the programs of a label may take, as learnt from those before; None: no limit."""
-        run = getattr(asked.settings, "run", None)
-        if not self.learns_limit or run is None or not getattr(asked.settings, "limited", True):
+    def _limit_s(self, asked: Oracle, task: Task, atoms: int | None = None) -> float | None:
+        """How long all programs of a label of so many atoms, or of a starting structure (None), may take.
+
+        What the user set holds; else what is learnt from labels before, or long enough for any; three times as long
+        after each time-out. None: no limit, or that of each program.
+        """
+        run: Any = getattr(asked.settings, "run", None)
+        if not is_limited(asked):
             return None
-        if run.seconds is not None:  # what the user set holds
-            return None
-        with self.database.session() as session:
-            model = learnt(session, asked.name, asked.settings_hash)
         timeouts = self._failures(task).count(FailureKind.TIMEOUT)
-        return None if model is None else model.limit_s(atoms, self._runs or 1, timeouts)
+        if self.task_minutes is not None:
+            return 60.0 * self.task_minutes * LONGER**timeouts
+        if run.seconds is not None:
+            return None
+        limit = None
+        if atoms is not None:
+            with self.database.session() as session:
+                model = learnt(session, asked.name, asked.settings_hash)
+            limit = None if model is None else model.limit_s(atoms, self._runs or 1, timeouts)
+        return FIRST_LIMIT_S * LONGER**timeouts if limit is None else limit
 
     def _oracle_of(self, task: Task) -> Oracle:
-        """The one whose settings the task names: nothing else may go by that name.
+        """The one whose settings the task names: nothing else may go by that name. Raises as `_oracle_with`."""
+        return self._oracle_with(task.settings_hash)
 
-        Raises MissingData where neither is: its files on this node are not those of the campaign.
-        """
+    def _oracle_with(self, settings_hash: str | None) -> Oracle:
+        """Raises MissingData where neither has this hash: its files on this node are not those of the campaign."""
         for oracle in (self.oracle, self.confirming):
-            if oracle is not None and oracle.settings_hash == task.settings_hash:
+            if oracle is not None and oracle.settings_hash == settings_hash:
                 return oracle
         raise MissingData(
-            f"the oracle's settings have the hash {self.oracle.settings_hash} here, and {task.settings_hash} in the "
+            f"the oracle's settings have the hash {self.oracle.settings_hash} here, and {settings_hash} in the "
             "campaign: the files that it names (pseudopotentials) are not the same on this node"
         )
 
@@ -138,7 +164,10 @@ class Labeler(LedgerWorker):
         if not self._changes:
             return asked
         with classified():
-            return make_oracle(asked.name, changed(_settings_of(asked), self._changes))
+            try:
+                return make_oracle(asked.name, changed(_settings_of(asked), self._changes))
+            except UserError as error:  # the settings are good: what they name has gone
+                raise MissingData(str(error)) from error
 
     def _failures(self, task: Task) -> list[str]:
         with self.database.session() as session:

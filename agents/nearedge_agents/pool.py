@@ -28,7 +28,11 @@ DEATHS = (RayActorError, NodeDiedError, OutOfMemoryError, WorkerCrashedError)
 UNANSWERED = (ObjectLostError, GetTimeoutError)
 LOSSES = (*DEATHS, *UNANSWERED)
 AGAIN_S = 1.0
-"""How long to wait after a process has died while it started."""
+"""How long to wait after a process has died while it started, or could not be made; twice as long each time after."""
+AGAIN_MOST_S = 60.0
+"""The longest such wait."""
+FORGOTTEN_S = 600.0
+"""After so long without another the waits begin anew."""
 GET_S = 10.0
 """Ray may never give an answer that it said was there, where the node that had it is lost: the actor counts as lost."""
 
@@ -66,6 +70,8 @@ class Done:
     actor: str = ""
     seconds: float = 0.0
     """How long the actor had it."""
+    leaves: bool = False
+    """Whether the actor ends after it; the one in its place is asked for after a pause."""
 
 
 @dataclass
@@ -131,7 +137,13 @@ class Pool:
     _mark: float = field(default_factory=time.monotonic, repr=False)
     _counted: float = field(default_factory=time.monotonic, repr=False)
     """Until when the capacity is accounted."""
-    _not_before: float = field(default=0.0, repr=False)
+    _not_before: float = field(default=float("-inf"), repr=False)
+    _pause_s: float = field(default=AGAIN_S, repr=False)
+    """The last wait for a new actor."""
+    _was_up: bool = field(default=False, repr=False)
+    """Whether any actor has ever come up."""
+    _unmade: RayActorError | None = field(default=None, repr=False)
+    """What kept the last one that did not come up from being made; None where its process was lost."""
     _pulse_at: float = field(default=0.0, repr=False)
 
     def start(self) -> None:
@@ -189,7 +201,8 @@ class Pool:
     def tend(self) -> None:
         """See which processes are up, replace those that died, and end those whose work has taken too long.
 
-        Their work comes back as lost. Raises what kept an actor from being made: the next would fail as well.
+        Their work comes back as lost. Raises what kept an actor from being made where no actor of those asked for could
+        be made: the next would fail as well. Where one has come up, something is missing on one node only.
         """
         self._greet()
         self._feel_pulses()
@@ -212,7 +225,10 @@ class Pool:
         self._usage.busy += slot.busy_since(self._mark)
         slot.work = slot.ref = None
         done = replace(self._answer(slot, work, ref), seconds=time.monotonic() - slot.since)
-        if done.lost or slot.is_leaving or slot.is_overdue:
+        if done.leaves:
+            self._log("actor leaves", actor=slot.name)
+            self._wait()
+        if done.lost or done.leaves or slot.is_leaving or slot.is_overdue:
             self._end(slot)
         return done
 
@@ -251,7 +267,7 @@ class Pool:
             return Done(work, error=error)
         self._usage.cpu += outcome.cpu_seconds
         self._usage.tasks += not work.upkeep
-        return Done(work, value=outcome.value)
+        return Done(work, value=outcome.value, leaves=outcome.leaves)
 
     def _greet(self) -> None:
         """Take up the processes that have come up, and let go of those that died on the way."""
@@ -263,14 +279,30 @@ class Pool:
             slot = starting[ready]
             try:
                 ray.get(ready, timeout=GET_S)
-                slot.is_up = True
+                slot.is_up = self._was_up = True
                 self._log("actor up", actor=slot.name)
             except LOSSES as error:
-                if isinstance(error, RayActorError) and error.actor_init_failed:
-                    raise
-                self._log("actor lost while it started", actor=slot.name, error=one_line(error))
-                self._not_before = time.monotonic() + AGAIN_S
-                self._end(slot)
+                self._miss(slot, error)
+        if not all(slot.is_up for slot in starting.values() if slot.ready in answered):
+            self._wait()
+        if self._unmade is not None and not self._was_up and not self._slots:
+            raise self._unmade
+
+    def _miss(self, slot: _Slot, error: RayError) -> None:
+        """Let go of an actor that did not come up."""
+        self._unmade, what, reason = None, "actor lost while it started", one_line(error)
+        if isinstance(error, RayActorError) and error.actor_init_failed:
+            last = str(error).strip().splitlines()[-1]  # of the traceback
+            self._unmade, what, reason = error, "actor could not be made", one_line(last)
+        self._log(what, actor=slot.name, error=reason)
+        self._end(slot)
+
+    def _wait(self) -> None:
+        """Ask for no actor for a while."""
+        now = time.monotonic()
+        again = now - self._not_before < FORGOTTEN_S
+        self._pause_s = min(2 * self._pause_s, AGAIN_MOST_S) if again else AGAIN_S
+        self._not_before = now + self._pause_s
 
     def _feel_pulses(self) -> None:
         """Let go of actors that have died without work, and ask those without work whether they are there."""
@@ -301,6 +333,8 @@ class Pool:
             missing -= 1
         if missing <= 0 or time.monotonic() < self._not_before:
             return
+        if self._unmade is not None and not self._was_up and self._slots:
+            return  # those that are starting say whether another would fail as well
         self._count_capacity()
         remote = ray.remote(self.actor_class).options(**self.options)
         for _ in range(missing):

@@ -40,6 +40,8 @@ class LedgerWorker(Agent):
 
     failures: tuple[type[Exception], ...] = ()
     """Exceptions that mean: this attempt failed. Any other reaches the driver, and the lease is given back."""
+    leaves_after: tuple[type[Exception], ...] = ()
+    """Those of them that are this machine's fault: the process leaves, so that others get the task."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -69,6 +71,7 @@ class LedgerWorker(Agent):
                 "attempt failed", extra={"data": {"problem": reason, "kind": kind, "retryable": retryable}}
             )
             self.ledger.fail(task.id, self.owner, reason, retryable, kind, self.note())
+            self.leaves = isinstance(error, self.leaves_after)
         except BaseException:
             self.ledger.release(self.owner)
             raise

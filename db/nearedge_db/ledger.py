@@ -236,7 +236,7 @@ class Ledger:
             row.last_error = error
             now = self.database.now(session)
             end_attempt(session, row, kind, now, error, note)
-            retry_or_quarantine(row, retryable, now)
+            retry_or_quarantine(session, row, retryable, now)
             return row.state
 
         return self.database.run(work)
@@ -244,16 +244,16 @@ class Ledger:
     def give_up_for(self, task_id: int, mark: str, error: str, kind: str = LOST) -> TaskState:
         """Record that the worker with this ``mark`` in its name died under a task; the state that the task has then.
 
-        Where the lease is not that worker's nothing changes. The attempt is spent: the task may be what killed it.
+        Where the lease is not that worker's nothing changes. The attempt is spent; lost ones are counted apart.
         """
 
         def work(session: Session) -> TaskState:
             row = _get(session, task_id, lock=True)
             if row.state is TaskState.LEASED and row.owner is not None and mark in row.owner:
-                row.last_error = f"{error} (attempt {row.attempts} of {row.max_attempts})"
+                row.last_error = f"{error} (attempt {row.attempts})"
                 now = self.database.now(session)
                 end_attempt(session, row, kind, now, row.last_error)
-                retry_or_quarantine(row, True, now)
+                retry_or_quarantine(session, row, True, now)
             return row.state
 
         return self.database.run(work)

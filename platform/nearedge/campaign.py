@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 EXIT_FINISHED, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
 
 FIXED = ("seed", "target", "material", "seeds", "oracle", "generation.composition")
-"""Settings that a campaign keeps for life; all others may change when it is continued."""
+"""Settings that a campaign keeps for life, `run` of the oracle apart; all others may change when it is continued."""
 
 
 def run_campaign(config: CampaignConfig) -> int:
@@ -168,9 +168,11 @@ def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]
         else:
             before = _settings_of(campaign)
             inputs.follow(before, stored, campaign.config_json, now)
-            _check_unchanged(config.name, before, stored)
+            _check_unchanged(config.name, _without_run(before), _without_run(stored))
             inputs.check_same(config.name, stored, campaign.config_json, now)
-            changed = any(before[key] != stored[key] for key in ("stop", "confirm"))
+            changed = any(
+                _without_run(before)[key] != _without_run(stored)[key] for key in ("stop", "confirm")
+            )
             has_more_to_do = campaign.state is not CampaignState.FINISHED or changed
         if has_more_to_do:
             holder = driver.take(session, campaign.id, driver.this_process(), database.now(session))
@@ -221,6 +223,16 @@ def _check_unchanged(name: str, before: dict[str, Any], stored: dict[str, Any]) 
                 got=f"{new!r}, it has {old!r}",
                 fix="restore that setting to continue it, or choose another name or --dir",
             )
+
+
+def _without_run(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same settings without how the oracles are run, which is no part of a label's identity."""
+    bare = dict(settings)
+    for key in ("oracle", "confirm"):
+        if bare[key] is not None:
+            values = {name: value for name, value in bare[key]["settings"].items() if name != "run"}
+            bare[key] = {**bare[key], "settings": values}
+    return bare
 
 
 def _difference(key: str, old: Any, new: Any) -> tuple[str, Any, Any] | None:

@@ -25,7 +25,7 @@ from nearedge_db.ledger import Ledger, Task
 from nearedge_db.schema import AttemptRow, LabelRow, OracleSettings
 from nearedge_db.states import TaskKind, TaskState
 from nearedge_db.store import create_campaign, get_label, get_structure, put_atoms
-from nearedge_services.oracles.cost_model import FEWEST_FOR_LIMIT
+from nearedge_services.oracles.cost_model import FEWEST_FOR_LIMIT, FIRST_LIMIT_S
 from nearedge_services.oracles.errors import MissingData, NotConverged
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.factory import make_oracle
@@ -145,6 +145,36 @@ def test_a_result_that_cannot_be_written_leaves_neither_label_nor_done(database,
     waiting = labeler.ledger.get(task.id)
     assert waiting.state is TaskState.PENDING
     assert waiting.attempts == 0
+
+
+def test_absorbers_are_kept_until_the_label_is_stored(database, monkeypatch, tmp_path):
+    """Whoever does it again after a kill in between calculates none of them."""
+    monkeypatch.setenv("NEAREDGE_WORK", str(tmp_path / "work"))
+    settings = {"core_hole": "z+1"}
+    hole = make_oracle("xtb", settings)
+    with database.begin() as session:
+        session.add(OracleSettings(settings_hash=hole.settings_hash, oracle="xtb", settings_json=settings))
+        structure = put_atoms(session, diamond())
+    columns = {"structure_id": structure.id, "settings_hash": hole.settings_hash}
+    task = Ledger(database).submit(TaskKind.LABEL, "hole", {}, campaign_id=1, **columns)
+    labeler = Labeler(database.url, "xtb", settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(labeler.ledger, "complete", raiser(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            labeler.work(task.id)
+    (folder,) = (tmp_path / "work").iterdir()
+    assert len(list(folder.iterdir())) == 8
+    with monkeypatch.context() as patch:
+        patch.setattr("nearedge_services.oracles.xtb._excited", raiser(RuntimeError("calculated again")))
+        assert labeler.work(task.id).state is TaskState.DONE
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def raiser(error: Exception):
+    def broken(*_):
+        raise error
+
+    return broken
 
 
 def test_a_bad_geometry_is_quarantined_with_its_reason(database):
@@ -269,28 +299,50 @@ def test_work_on_a_cancelled_task_is_ended(database, monkeypatch):
         assert [row.outcome for row in session.scalars(select(AttemptRow))] == ["cancelled"]
 
 
-@pytest.mark.parametrize("learns", [True, False])
-def test_programs_that_take_far_longer_than_labels_so_far_are_ended(database, monkeypatch, learns):
-    """Where the user set a limit, that one holds, and none is learnt."""
+def with_programs(seconds):
+    """An oracle whose programs can be ended, as far as limits are concerned; xtb runs none."""
+    run = SimpleNamespace(seconds=seconds)
+    return SimpleNamespace(name="xtb", settings=SimpleNamespace(run=run), settings_hash=SETTINGS_HASH)
+
+
+def test_programs_that_take_far_longer_than_labels_so_far_are_ended(database, monkeypatch):
     monkeypatch.setattr("nearedge_services.oracles.cost_model.SHORTEST_LIMIT_S", 0.0)
-    labeler = Labeler(database.url, "xtb", {}, learns)
+    labeler = Labeler(database.url, "xtb", {})
     for index in range(FEWEST_FOR_LIMIT):
         assert labeler.work(label_task(database, diamond(index)).id).state is TaskState.DONE
     task = label_task(database, diamond(99))
-
-    # xtb runs no programs, so that nothing is to be limited; feff does
     assert labeler._limit_s(labeler.oracle, task, 8) is None
+    assert 0 < labeler._limit_s(with_programs(None), task, 8) < 3600
+    assert labeler._limit_s(with_programs(None), task) == FIRST_LIMIT_S  # a starting structure is no label
 
-    def with_programs(seconds):
-        run = SimpleNamespace(seconds=seconds)
-        settings = SimpleNamespace(run=run)
-        return SimpleNamespace(name="xtb", settings=settings, settings_hash=SETTINGS_HASH)
 
-    assert labeler._limit_s(with_programs(7200.0), task, 8) is None
-    limit = labeler._limit_s(with_programs(None), task, 8)
-    assert (limit is not None) is learns
-    if learns:
-        assert 0 < limit < 3600
+@pytest.mark.parametrize("minutes", [None, 60.0])
+def test_before_anything_is_learnt_there_is_a_limit_that_grows_with_time_outs(database, monkeypatch, minutes):
+    labeler, task = Labeler(database.url, "xtb", {}, minutes), label_task(database, diamond())
+    first = FIRST_LIMIT_S if minutes is None else 3600.0
+    failures = []
+    monkeypatch.setattr(labeler, "_failures", lambda _: failures)
+    for atoms in (8, None):
+        assert labeler._limit_s(with_programs(None), task, atoms) == first
+        # what the user set holds
+        assert labeler._limit_s(with_programs(7200.0), task, atoms) == (None if minutes is None else 3600.0)
+    failures += ["timeout", "not converged"]
+    assert labeler._limit_s(with_programs(None), task, 8) == 3 * first
+
+
+def test_the_user_s_limit_ends_a_label_which_climbs_the_ladder(database, monkeypatch):
+    """The next try has three times as long; there is none after that."""
+    labeler, task = Labeler(database.url, "xtb", {}, 0.01), label_task(database, diamond())
+    monkeypatch.setattr("nearedge_agents.labeler.is_limited", lambda _: True)
+
+    def hangs(_):
+        with Session("test") as session:
+            session.run(["sleep", "600"])
+
+    monkeypatch.setattr(labeler.oracle, "label", hangs)
+    reports = [labeler.work(task.id) for _ in range(2)]
+    assert [report.state for report in reports] == [TaskState.RETRY, TaskState.QUARANTINED]
+    assert all("OracleTimeout: sleep: not finished after" in report.error for report in reports)
 
 
 @pytest.mark.parametrize("mended", [True, False])
@@ -343,10 +395,48 @@ def test_a_finished_task_is_reported_not_repeated(database):
 
 def test_a_task_of_other_settings_is_not_done(database):
     task = label_task(database, diamond())
-    report = Labeler(database.url, "xtb", {"sigma_ev": 0.9}).work(task.id)
-    assert report.state is TaskState.QUARANTINED
-    assert "not the same on this node" in report.error
+    states = []
+    for _ in range(3):
+        labeler = Labeler(database.url, "xtb", {"sigma_ev": 0.9})
+        report = labeler.work(task.id)
+        states.append(report.state)
+        assert "not the same on this node" in report.error
+        assert labeler.leaves
+    assert states == [TaskState.RETRY, TaskState.RETRY, TaskState.QUARANTINED]
     assert labels(database) == 0
+
+
+def test_a_labeler_whose_files_are_others_than_the_campaigns_cannot_be_made(database):
+    """It takes no task from those that can do it."""
+    assert not Labeler(database.url, "xtb", {}, hashes=[SETTINGS_HASH]).leaves
+    with pytest.raises(MissingData, match="not the same on this node"):
+        Labeler(database.url, "xtb", {}, hashes=[SETTINGS_HASH, "that of the second oracle"])
+
+
+def test_what_one_node_lacks_is_tried_on_another(database, monkeypatch):
+    task = label_task(database, diamond())
+    lacking, whole = (Labeler(database.url, "xtb", {}) for _ in range(2))
+
+    def no_program(_):
+        raise MissingData("cannot start pw.x")
+
+    monkeypatch.setattr(lacking.oracle, "label", no_program)
+    assert lacking.work(task.id).state is TaskState.RETRY
+    assert lacking.perform("work", task.id).leaves
+    outcome = whole.perform("work", task.id)
+    assert (outcome.value.state, outcome.leaves) == (TaskState.DONE, False)
+
+
+def test_a_program_that_has_gone_before_the_next_rung_is_missing_data(database, monkeypatch):
+    labeler, task = Labeler(database.url, "xtb", {"max_iterations": 1}), label_task(database, diamond())
+    monkeypatch.setattr(labeler, "_failures", lambda _: ["not converged"])
+
+    def refuse(*_):
+        raise UserError("pw.x is not installed")
+
+    monkeypatch.setattr("nearedge_agents.labeler.make_oracle", refuse)
+    with pytest.raises(MissingData, match=r"pw\.x"):
+        labeler._climbed(labeler.oracle, task)
 
 
 def test_a_seed_task_remembers_its_frames(database):

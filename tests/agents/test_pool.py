@@ -28,6 +28,12 @@ class Clerk(Agent):
             raise ValueError("cannot be made")
         if greeting == "late":
             time.sleep(1.0)
+        if greeting.endswith(".claim"):  # one succeeds, and takes longer than those that fail
+            try:
+                os.close(os.open(greeting, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                raise ValueError("no such program here") from None
+            time.sleep(2.0)
         self.greeting = greeting
 
     def greet(self, name: str) -> str:
@@ -44,6 +50,10 @@ class Clerk(Agent):
 
     def complain(self) -> None:
         raise KeyError("nothing there")
+
+    def resign(self) -> int:
+        self.leaves = True
+        return os.getpid()
 
     def vanish(self) -> None:
         os._exit(1)
@@ -245,6 +255,20 @@ def test_an_answer_that_does_not_come_counts_as_a_lost_actor(pool, monkeypatch, 
     assert ask(pool, "greet", "Ada").value == "hello Ada"
 
 
+def test_an_actor_that_leaves_is_replaced_after_pauses_that_grow(monkeypatch):
+    monkeypatch.setattr("nearedge_agents.pool.AGAIN_S", 0.1)
+    pool = started(_pause_s=0.1)
+    left = []
+    for _ in range(2):
+        done = ask(pool, "resign")
+        assert (done.lost, done.leaves, pool.free, pool.starting) == (False, True, 0, 0)
+        left.append((done.value, pool._pause_s))
+        wait_for(pool, 1)
+    assert left[0][0] != left[1][0]
+    assert [pause for _, pause in left] == [0.1, 0.2]
+    pool.stop()
+
+
 def test_an_actor_that_hangs_is_ended_and_replaced():
     pool = started(limit_s=0.5)
     pid = ask(pool, "nap", 0).value
@@ -274,11 +298,37 @@ def test_the_time_that_an_actor_takes_to_start_does_not_count():
 
 
 def test_an_actor_that_cannot_be_made_is_an_error():
-    """Another one would be no better."""
-    pool = Pool("clerk", Clerk, 1, {"num_cpus": 0}, ("broken",))
+    """Another one would be no better: all that were asked for have failed."""
+    pool = Pool("clerk", Clerk, 2, {"num_cpus": 0}, ("broken",))
     pool.start()
     with pytest.raises(RayActorError, match="cannot be made"):
         wait_for(pool, 1)
+    assert pool.starting == 0
+    pool.stop()
+
+
+def test_actors_that_cannot_be_made_are_asked_for_again_while_another_is_up_or_starting(
+    tmp_path, monkeypatch, caplog
+):
+    """Something is missing on one node: the others go on."""
+    monkeypatch.setattr("nearedge_agents.pool.AGAIN_S", 0.1)
+    claim = tmp_path / "one.claim"
+    pool = Pool("clerk", Clerk, 2, {"num_cpus": 0}, (str(claim),), _pause_s=0.1)
+    pool.start()
+    told = "actor could not be made"
+    with caplog.at_level("WARNING"):
+        wait_for(pool, 1)
+        assert caplog.text.count(told) == 1
+        assert caplog.records[-1].data["error"] == "ValueError: no such program here"
+        deadline = time.monotonic() + 60
+        while caplog.text.count(told) < 3:
+            assert time.monotonic() < deadline
+            pool.tend()
+            time.sleep(0.05)
+    assert pool._pause_s == pytest.approx(0.4)
+    assert pool.free == 1
+    claim.unlink()  # it is there now
+    wait_for(pool, 2)
     pool.stop()
 
 

@@ -17,6 +17,7 @@ from nearedge_db.ledger import Ledger
 from nearedge_db.processes import life_of_this_process
 from nearedge_db.schema import AttemptRow, Event
 from nearedge_db.states import CampaignState, TaskState
+from nearedge_db.transitions import MOST_LOST
 
 SHORT = 0.05
 
@@ -140,7 +141,7 @@ class LedgerContract:
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
         taken = ledger.lease("eager")
         assert (taken.id, taken.attempts) == (task.id, 2)
-        assert "ended with it in attempt 1 of 3" in taken.last_error
+        assert "ended with it in attempt 1" in taken.last_error
         other.wait()
         other.stdout.close()
 
@@ -151,18 +152,37 @@ class LedgerContract:
         assert ledger.lease("eager") is None
 
     def test_whoever_saw_a_worker_die_gives_up_its_lease_and_no_other(self, ledger):
-        task = submit(ledger, max_attempts=2)
+        task = submit(ledger, max_attempts=1)
         ledger.lease("host|1|2|abc")
         assert ledger.give_up_for(task.id, "xyz", "killed") is TaskState.LEASED
         assert ledger.give_up_for(task.id, "abc", "killed") is TaskState.RETRY
-        assert ledger.get(task.id).last_error == "killed (attempt 1 of 2)"
+        assert ledger.get(task.id).last_error == "killed (attempt 1)"
         ledger.lease("host|1|2|abc")
         assert ledger.give_up_for(task.id, "abc", "killed", "timeout") is TaskState.QUARANTINED
         with ledger.database.session() as session:
             assert failures_before(session, task.id, 3) == ["lost", "timeout"]
         assert ledger.give_up_for(task.id, "abc", "killed") is TaskState.QUARANTINED
 
-    def test_last_attempt_expiring_quarantines(self, ledger):
+    def test_lost_workers_leave_the_attempts_to_the_failures(self, ledger):
+        task = submit(ledger)
+        ends = ["lost", "not converged", "lost", "lost", "not converged", "lost", "not converged"]
+        for number, end in enumerate(ends, 1):
+            assert ledger.lease("host|1|2|abc").attempts == number
+            state = ledger.give_up_for(task.id, "abc", "ended", end)
+            assert state is (TaskState.QUARANTINED if number == len(ends) else TaskState.RETRY)
+        assert ledger.reopen(task.id)
+        ledger.lease("host|1|2|abc")
+        assert ledger.give_up_for(task.id, "abc", "ended", "crash") is TaskState.RETRY
+
+    def test_a_task_that_keeps_killing_its_workers_is_set_aside(self, ledger):
+        task = submit(ledger)
+        for number in range(1, MOST_LOST + 1):
+            assert ledger.lease("host|1|2|abc").attempts == number
+            state = ledger.give_up_for(task.id, "abc", "killed")
+        assert state is TaskState.QUARANTINED
+
+    def test_last_attempt_expiring_quarantines(self, ledger, monkeypatch):
+        monkeypatch.setattr("nearedge_db.transitions.MOST_LOST", 1)
         task = submit(ledger, max_attempts=1)
         ledger.lease("w", seconds=SHORT)
         time.sleep(2 * SHORT)

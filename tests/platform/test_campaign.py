@@ -72,6 +72,7 @@ def test_a_finished_campaign_goes_on_when_its_end_moves(database, path):
         ("seed=3", "another seed; got 3, it has 0"),
         ("material.composition=C16", "another material.composition; got 'C16', it has 'C8'"),
         ("target.window_ev=[0, 20]", r"another target.window_ev; got \[0.0, 20.0\], it has None"),
+        ("oracle.settings.sigma_ev=0.5", "another oracle.settings.sigma_ev; got 0.5, it has None"),
         ("seeds.settings.relax_steps=3", "another seeds.settings.relax_steps; got 3, it has None"),
     ],
 )
@@ -79,6 +80,18 @@ def test_what_defines_a_campaign_cannot_change(database, path, override, told):
     opened(database, path)
     with pytest.raises(UserError, match=f"exists with {told}"):
         opened(database, path, override)
+
+
+def test_how_the_oracles_are_run_may_change(database, path):
+    """It changes no label: a campaign goes on with more memory, or with programs that lie elsewhere."""
+    campaign, _ = opened(database, path, "confirm.name=xtb", "confirm.settings.core_hole=z+1")
+    run = ("oracle.settings.run.seconds=60", "confirm.settings.run.elsewhere=0")
+    again, _ = opened(database, path, "confirm.name=xtb", "confirm.settings.core_hole=z+1", *run)
+    assert again.id == campaign.id
+    assert stored(database).config_json["oracle"]["settings"] == {"run": {"seconds": 60}}
+    with database.begin() as session:
+        set_campaign_state(session, campaign.id, CampaignState.FINISHED)
+    assert not opened(database, path, "confirm.name=xtb", "confirm.settings.core_hole=z+1")[1]
 
 
 def test_a_finished_campaign_with_nothing_to_do_keeps_the_settings_it_was_run_with(database, path):

@@ -88,6 +88,23 @@ def test_a_cut_file_of_other_settings_is_left_alone(inputs, tmp_path):
     assert output.read_bytes() == before
 
 
+def test_a_label_that_could_not_be_written_keeps_its_absorbers(inputs, tmp_path, monkeypatch):
+    first, output, work = tmp_path / "first.extxyz", tmp_path / "out.extxyz", tmp_path / "work"
+    write_structures(first, [bulk("C", "diamond", 3.567)])
+    monkeypatch.setenv("NEAREDGE_WORK", str(work))
+
+    def full(*_, **__):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nearedge_services.structures.extxyz.write_structures", full)
+        assert invoke(label, first, "-o", output, "--set", "core_hole=z+1").exit_code == 1
+    (folder,) = work.iterdir()
+    assert sorted(file.name for file in folder.iterdir()) == ["0.npz", "1.npz"]
+    assert invoke(label, first, "-o", output, "--set", "core_hole=z+1").exit_code == 0
+    assert list(work.iterdir()) == []
+
+
 def test_the_input_is_not_the_output(inputs, tmp_path):
     path, _ = inputs
     before = path.read_bytes()

@@ -36,6 +36,7 @@ def label(
     from nearedge.cli.outputs import check_output
     from nearedge_services.oracles.errors import OracleError, classified
     from nearedge_services.oracles.factory import make_oracle
+    from nearedge_services.oracles.per_absorber import until_stored
     from nearedge_services.structures.extxyz import read_structures, write_structures
 
     check_output(output, inputs=[structures])
@@ -50,13 +51,14 @@ def label(
         if _identity(frame) in done:
             continue
         try:
-            with classified():
+            with classified(), until_stored() as unstored:
                 labelled = method.label(frame).attach(frame)
         except OracleError as error:  # the others may succeed
             failures.append((number, f"{type(error).__name__}: {error}"))
             continue
         labelled.info.update(oracle=method.name, oracle_settings=method.settings_hash)
         write_structures(output, [labelled], append=True)
+        unstored.clear()
         done.add(_identity(frame))
     for number, reason in failures:
         console.print(f"frame {number} failed: {reason}", markup=False)

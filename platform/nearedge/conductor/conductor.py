@@ -7,9 +7,11 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ray.exceptions import OutOfMemoryError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from nearedge.conductor.actors import pool_of
 from nearedge.conductor.balance import Balance
 from nearedge.conductor.confirming import Confirming
 from nearedge.conductor.context import CampaignFailedError, Context
@@ -26,19 +28,12 @@ from nearedge.conductor.training import Training
 from nearedge.config import MODEL_KINDS
 from nearedge.driving import DriverReplacedError
 from nearedge.interruption import TRAINING_S
-from nearedge.pools import PoolName
 from nearedge.raynodes import amounts_of_nodes
-from nearedge.room import Resources, actor_options
+from nearedge.room import Resources
 from nearedge.site import ray_address
 from nearedge.stopping import Standing, reason_to_stop
-from nearedge_agents.agent import Agent
-from nearedge_agents.generator import Generator
-from nearedge_agents.labeler import Labeler
-from nearedge_agents.logs import FOLDER as LOGS
 from nearedge_agents.pool import Done, Pool
-from nearedge_agents.scorer import Scorer
 from nearedge_agents.tracking import PATIENCE_S
-from nearedge_agents.trainer import Trainer
 from nearedge_db.attempts import LOST
 from nearedge_db.database import passes
 from nearedge_db.errors import one_line
@@ -100,7 +95,9 @@ class Conductor:
 
     def __post_init__(self) -> None:
         self._make_stages()
-        self.pools = self.pools or {name: self._pool(name) for name in self.context.config.pools}
+        self.pools = self.pools or {
+            name: pool_of(name, self.context, self.tracking_uri) for name in self.context.config.pools
+        }
         self.metrics = Metrics(self.context.config.name)
         self.seconds_before = self._earlier_seconds()
         self.started = time.monotonic()
@@ -282,9 +279,12 @@ class Conductor:
     def _give_up_lease(self, done: Done) -> None:
         """An actor has died: nobody has to wait for the lease of its task, wherever it was."""
         if done.work.method == "work" and done.actor:
-            is_late = isinstance(done.error, TimeoutError)
-            reason = f"{'WorkerTimeout' if is_late else 'WorkerDied'}: {one_line(done.error or '')}"
-            outcome = FailureKind.TIMEOUT.value if is_late else LOST
+            what, outcome = "WorkerDied", LOST
+            if isinstance(done.error, TimeoutError):
+                what, outcome = "WorkerTimeout", FailureKind.TIMEOUT.value
+            elif isinstance(done.error, OutOfMemoryError):  # Ray ends the largest where a node has too little
+                what, outcome = "WorkerOutOfMemory", FailureKind.OUT_OF_MEMORY.value
+            reason = f"{what}: {one_line(done.error or '')}"
             self.context.ledger.give_up_for(done.work.tag, done.actor, reason, outcome)
             self.context.event("worker lost", task_id=done.work.tag, error=reason)
 
@@ -376,24 +376,3 @@ class Conductor:
         return Balance(
             self.pools, config.pools, stages, self.nodes, self.context.event, self.metrics.look, is_shared
         )
-
-    def _pool(self, name: PoolName) -> Pool:
-        config = self.context.config
-        settings = config.pools[name]
-        options = {
-            **actor_options(settings),
-            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}},
-        }
-        url = self.context.database.url
-        confirm = None if config.confirm is None else (config.confirm.name, dict(config.confirm.settings))
-        oracle = (url, config.oracle.name, dict(config.oracle.settings))
-        made_of: dict[PoolName, tuple[type[Agent], tuple]] = {
-            "generator": (Generator, ()),
-            "scorer": (Scorer, ()),
-            "labeler": (Labeler, (*oracle, settings.task_minutes is None, confirm)),
-            "trainer": (Trainer, (url, self.tracking_uri, config.name, config.run_dir.absolute())),
-        }
-        actor_class, args = made_of[name]
-        limit_s = None if settings.task_minutes is None else 60.0 * settings.task_minutes
-        logs = config.run_dir.absolute() / LOGS
-        return Pool(name, actor_class, settings.size, options, args, limit_s, config.name, logs)

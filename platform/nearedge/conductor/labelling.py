@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 
 from nearedge.acquisition import Array, faded, make_policy, rank
 from nearedge.chance import seed_for
-from nearedge.conductor.context import Context
+from nearedge.conductor.context import CampaignFailedError, Context
 from nearedge.conductor.scoring import Scoring, Waiting, parameters_of
 from nearedge.conductor.tasks import TaskQueue
 from nearedge_agents.pool import Done, Work
+from nearedge_db.errors import one_line
 from nearedge_db.hashing import task_identity
 from nearedge_db.ledger import Standing, enter
 from nearedge_db.states import CandidateState, GenerationRole, LabelRole, TaskKind, TaskState
@@ -27,6 +28,9 @@ from nearedge_db.store import (
 )
 from nearedge_services.spectra.distance import cell_mean
 from nearedge_services.structures.fingerprint import NOVELTY_THRESHOLD, fingerprint
+
+FRUITLESS_LABELS = 25
+"""The campaign fails when so many labels in a row are given up: no budget would ever be spent."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class Labelling:
     _queue: TaskQueue = field(default_factory=TaskQueue)
     _followed: dict[int, Subject] = field(default_factory=dict)
     """Task under way -> what it labels."""
+    _given_up: int = 0
+    """Labels given up since the last one that was done."""
 
     def start(self) -> None:
         """Count the labels there are, learn what is known, and take up the candidates that were queued."""
@@ -149,9 +155,16 @@ class Labelling:
         if report is None:
             return
         if report.state is TaskState.DONE:
+            self._given_up = 0
             self._settle(report.task_id)
-        else:
-            self._give_up(report.task_id, report.error)
+            return
+        self._give_up(report.task_id, report.error)
+        self._given_up += 1
+        if self._given_up >= FRUITLESS_LABELS:
+            raise CampaignFailedError(
+                f"{self._given_up} labels in a row failed for good: mend what they say and run the same again, which "
+                f"continues; the last: {one_line(report.error or '')}"
+            )
 
     def drop_surplus(self) -> int:
         """Drop the least useful guided candidates beyond ``acquisition.max_waiting``; how many."""

@@ -102,6 +102,9 @@ class Oracle(Protocol):
     def label(self, atoms: Atoms) -> Label:
         """Energy, forces and the XANES of all atoms. Raises OracleError, or UserError for unknown
         elements.
+
+        What is finished of it is kept in files until it is complete, and longer only inside of
+        `nearedge_services.oracles.per_absorber.until_stored`; of one that failed, for 30 days.
         """
         ...
 
@@ -138,6 +141,13 @@ class CountsRuns(Protocol):
 def runs_of(oracle: Oracle, numbers: npt.ArrayLike) -> int:
     """The same of any oracle: one, where nothing is said."""
     return oracle.runs(numbers) if isinstance(oracle, CountsRuns) else 1
+
+
+def is_limited(oracle: Oracle) -> bool:
+    """Whether what it runs can be ended from outside, by `external.allowance`: not where a label is one run of the
+    process itself.
+    """
+    return hasattr(oracle.settings, "run") and bool(getattr(oracle.settings, "limited", True))
 
 
 def check_geometry(atoms: Atoms) -> None:

@@ -24,8 +24,11 @@ GIB = Prior(exponent=1.0, exponent_spread=0.7, most=2.0, spread=0.4)
 FEWEST_FOR_LIMIT = 8
 """Labels that must be known before a time limit is learnt from them."""
 SHORTEST_LIMIT_S = 600.0
+FIRST_LIMIT_S = 6 * 3600.0
+"""What a label may take while so few are known, and a starting structure."""
+LONGER = 3.0
+"""How much longer after each time-out."""
 _GENEROSITY = 5.0
-_LONGER = 3.0
 _OF_CLUSTERS = ("feff",)
 
 
@@ -73,7 +76,7 @@ class CostModel:
         if self.labels < FEWEST_FOR_LIMIT:
             return None
         generous = _GENEROSITY * self.upper_seconds(atoms, runs)
-        return float(max(SHORTEST_LIMIT_S, generous) * _LONGER**timeouts)
+        return float(max(SHORTEST_LIMIT_S, generous) * LONGER**timeouts)
 
 
 def learn(labels: Sequence[FinishedLabel], oracle: str) -> CostModel | None:

@@ -96,12 +96,12 @@ class OracleCancelled(OracleError):  # noqa: N818
 
 
 class MissingData(OracleError):  # noqa: N818
-    """Something it needs is not on this machine (a program, a pseudopotential, a data set): the same try fails
-    again until somebody installs it.
+    """Something it needs is not on this machine (a program, a pseudopotential, a data set), or is another there: the
+    same try may succeed on another machine, or once somebody has installed it.
     """
 
     kind: ClassVar[FailureKind] = FailureKind.MISSING_DATA
-    retryable: ClassVar[bool] = False
+    retryable: ClassVar[bool] = True
 
 
 class UnfitSettings(OracleError):  # noqa: N818

@@ -194,7 +194,7 @@ class EspressoOracle:
                 "pseudopotentials": self.programs.digests(self._pseudopotentials()),
             },
         )
-        finished.clear()
+        finished.complete()
         return check_label(label)
 
     def runs(self, numbers: npt.ArrayLike) -> int:

@@ -161,7 +161,7 @@ class FeffOracle:
                 "edge_ev": [round(float(rows[one]["edge_ev"]), 3) for one in absorbers],
             },
         )
-        finished.clear()
+        finished.complete()
         return check_label(label)
 
     def runs(self, numbers: npt.ArrayLike) -> int:

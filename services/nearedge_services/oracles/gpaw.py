@@ -183,7 +183,7 @@ class GpawOracle:
             seconds=time.perf_counter() - started + finished.reused_s,
             details=details,
         )
-        finished.clear()
+        finished.complete()
         return check_label(label)
 
     def runs(self, numbers: npt.ArrayLike) -> int:

@@ -2,8 +2,8 @@
 
 A rung changes only how the calculation gets to its answer (steps, mixing, limits, how much runs side by side), never
 what the answer is: a label keeps the identity of the settings that were asked for, and with it what was finished of it
-(`per_absorber.asked_as`). A broken geometry, missing data and settings that do not fit have no rung: another try would
-fail as the first.
+(`per_absorber.asked_as`). A broken geometry and settings that do not fit have no rung: another try would fail as the
+first. What is missing on one machine may be on the next.
 """
 
 from collections import Counter
@@ -40,7 +40,11 @@ _LONGER: Rung = {"run.seconds": times(3)}
 _BANDS_ENOUGH: Rung = {"bands_per_atom": exactly(None)}
 """Of gpaw, which says that it has too few as it says that it did not converge; more do not change the window."""
 
+_ANY: dict[FailureKind, tuple[Rung, ...]] = {FailureKind.MISSING_DATA: (_AGAIN, _AGAIN)}
+"""Of all oracles."""
+
 _PROGRAMS: dict[FailureKind, tuple[Rung, ...]] = {
+    **_ANY,
     FailureKind.OUT_OF_MEMORY: (_FEWER, _ALONE),
     FailureKind.TIMEOUT: (_LONGER,),
     FailureKind.CRASH: (_AGAIN, _ALONE),
@@ -61,6 +65,7 @@ _KINDS = {kind.value: kind for kind in FailureKind}
 
 LADDERS: dict[str, dict[FailureKind, tuple[Rung, ...]]] = {
     "xtb": {
+        **_ANY,
         FailureKind.NOT_CONVERGED: ({"max_iterations": times(4)},),
         FailureKind.CRASH: (_AGAIN,),
         FailureKind.OUT_OF_MEMORY: (_AGAIN,),

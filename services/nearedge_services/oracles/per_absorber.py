@@ -72,7 +72,7 @@ def asked_as(settings_hash: str) -> Iterator[None]:
 class Finished:
     """The absorbers of one structure, under one set of settings, that are done: a file for each.
 
-    A label that failed or was killed on the way goes on from there. `clear` once the label is complete.
+    A label that failed or was killed on the way goes on from there. `complete` once the label is.
     """
 
     def __init__(
@@ -135,6 +135,14 @@ class Finished:
             if time.time() - folder.stat().st_mtime > KEPT_DAYS * 86400:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def complete(self) -> None:
+        """The label is complete: forget all of it, unless the caller does once the label is stored."""
+        unstored = _unstored.get()
+        if unstored is None:
+            self.clear()
+        else:
+            unstored.labels.append(self)
+
     def clear(self) -> None:
         """Forget all of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -146,6 +154,40 @@ def installed_version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         raise MissingData(f"{package} is not installed: run `make dft`") from None
+
+
+class Unstored:
+    """What was finished of labels that are complete and not stored yet."""
+
+    def __init__(self) -> None:
+        self.labels: list[Finished] = []
+
+    def clear(self) -> None:
+        """Forget it: they are stored, or no good."""
+        for one in self.labels:
+            one.clear()
+        self.labels = []
+
+
+_unstored: ContextVar[Unstored | None] = ContextVar("unstored", default=None)
+
+
+@contextlib.contextmanager
+def until_stored() -> Iterator[Unstored]:
+    """Keep what is finished of labels that are made inside: `Unstored.clear` is for whoever has stored them.
+
+    What nobody clears is removed after `KEPT_DAYS`. Outside of such a block it is forgotten with the label complete.
+    After an error inside, what was kept of labels that were complete is forgotten: it would lead to the same error.
+    """
+    unstored = Unstored()
+    token = _unstored.set(unstored)
+    try:
+        yield unstored
+    except Exception:
+        unstored.clear()
+        raise
+    finally:
+        _unstored.reset(token)
 
 
 def timed(compute: Callable[[], Row]) -> Row:

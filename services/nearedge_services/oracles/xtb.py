@@ -227,7 +227,7 @@ class XtbCalculator(Calculator):
             )
             hole = {"core_hole": "z+1", "alignment_ev": shifts.round(4).tolist()}
             spent += finished.reused_s
-            finished.clear()
+            finished.complete()
         above = orbitals.energies_ev[orbitals.energies_ev > mu]
         below = orbitals.energies_ev[orbitals.energies_ev <= mu]
         label = Label(

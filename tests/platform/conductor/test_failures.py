@@ -1,14 +1,19 @@
 """Actors that die and work that fails: what can be spared costs time only, the rest ends the campaign."""
 
+from dataclasses import replace
+
 import pytest
+from ray.exceptions import OutOfMemoryError
 from sqlalchemy import select
 from tests.platform.conductor.sessions import assert_complete, count, roles, run
 
 from nearedge.conductor import conductor as conductor_module
+from nearedge.conductor import labelling as labelling_module
 from nearedge.conductor import tracking as tracking_module
 from nearedge.conductor.context import CampaignFailedError
+from nearedge.conductor.labelling import FRUITLESS_LABELS
 from nearedge_agents.tracking import TrackingReport
-from nearedge_db.schema import Candidate, Event, Generation, TaskRow
+from nearedge_db.schema import AttemptRow, Candidate, Event, Generation, TaskRow
 from nearedge_db.states import (
     CandidateState,
     GenerationRole,
@@ -48,6 +53,28 @@ def test_the_lease_of_a_lost_actor_is_given_up_at_once(make_world):
     assert {event.data_json["error"] for event in lost} == {"WorkerDied: died"}
 
 
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (RuntimeError("died"), "lost"),
+        (TimeoutError("1 s"), "timeout"),
+        (OutOfMemoryError("no"), "out of memory"),
+    ],
+)
+def test_how_a_worker_ended_is_on_record(make_world, error, outcome):
+    world = make_world()
+    world.lost = {"labeler": {0}}
+    world.dies = lambda work: world.ledger.lease("host|1|2|labeler", task_id=work.args[0], seconds=3600)
+    session = world.conductor()
+    pool = session.pools["labeler"]
+    collect = pool.collect
+    pool.collect = lambda ref: replace(done, error=error) if (done := collect(ref)).lost else done
+    assert session.run()[1]
+    with world.database.session() as db:
+        tries = db.scalars(select(AttemptRow.outcome).where(AttemptRow.outcome != "done")).all()
+    assert tries == [outcome]
+
+
 def test_a_batch_under_which_the_generator_keeps_dying_is_given_up(make_world):
     world = make_world()
     world.lost = {"generator": {0, 1, 2}}
@@ -78,6 +105,36 @@ def test_a_failed_label_sets_its_candidate_aside_and_the_campaign_goes_on(world)
         rows = session.scalars(select(Candidate).where(Candidate.state == CandidateState.FAILED)).all()
     assert sorted(row.task_id for row in rows) == sorted(failed)
     assert {row.reason for row in rows} == {"NotConverged: 250 cycles"}
+
+
+def test_a_campaign_whose_labels_all_fail_ends_with_the_reason_and_can_be_continued(world):
+    """It would go on for ever: no label is done, so no budget ends it."""
+    world.fails = lambda task: "MissingData: no pw.x" if task.kind == TaskKind.LABEL else None
+    with pytest.raises(
+        CampaignFailedError, match=r"^25 labels in a row failed .*: MissingData: no pw\.x$"
+    ) as told:
+        run(world)
+    assert len(str(told.value)) < 200
+    failed = count(world, TaskRow, TaskRow.state == TaskState.QUARANTINED)
+    assert failed in range(FRUITLESS_LABELS, FRUITLESS_LABELS + 3)
+    world.fails = lambda task: None
+    _, (_, finished) = run(world)
+    assert finished
+    assert_complete(world)
+
+
+def test_labels_that_fail_count_only_in_a_row(world, monkeypatch):
+    monkeypatch.setattr(labelling_module, "FRUITLESS_LABELS", 2)
+    seen = []
+
+    def every_other(task):
+        seen.append(task.kind == TaskKind.LABEL)
+        return "NotConverged: 250 cycles" if seen[-1] and sum(seen) % 2 else None
+
+    world.fails = every_other
+    _, (_, finished) = run(world)
+    assert finished
+    assert count(world, TaskRow, TaskRow.state == TaskState.QUARANTINED) > 2
 
 
 def test_a_first_training_that_fails_ends_the_campaign_and_can_be_tried_again(world):

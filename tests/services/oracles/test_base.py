@@ -9,6 +9,7 @@ from nearedge_db.errors import UserError
 from nearedge_services.oracles.base import Label, check_geometry, check_label, check_shapes
 from nearedge_services.oracles.errors import (
     BadGeometry,
+    MissingData,
     NotConverged,
     NotFinite,
     OracleCancelled,
@@ -34,7 +35,7 @@ def label(**changes) -> Label:
 
 def test_only_some_failures_are_worth_another_try():
     retryable = {kind for kind in OracleError.__subclasses__() if kind.retryable}
-    assert retryable == {NotConverged, OracleCrash, OracleTimeout, OutOfMemory, OracleCancelled}
+    assert retryable == {NotConverged, OracleCrash, OracleTimeout, OutOfMemory, OracleCancelled, MissingData}
 
 
 @pytest.mark.parametrize("kind", OracleError.__subclasses__())

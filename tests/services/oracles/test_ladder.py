@@ -56,12 +56,16 @@ def test_all_rungs_are_valid_settings_that_leave_the_physics_alone(name):
 
 
 @pytest.mark.parametrize("name", sorted(LADDERS))
-@pytest.mark.parametrize(
-    "kind", [FailureKind.BAD_GEOMETRY, FailureKind.MISSING_DATA, FailureKind.UNFIT_SETTINGS]
-)
+@pytest.mark.parametrize("kind", [FailureKind.BAD_GEOMETRY, FailureKind.UNFIT_SETTINGS])
 def test_what_another_try_cannot_mend_is_given_up_at_once(name, kind):
     """No worker spends a second on it."""
     assert changes_after(name, asked(name), [kind]) is None
+
+
+@pytest.mark.parametrize("name", sorted(LADDERS))
+def test_what_one_machine_lacks_is_tried_again_as_it_was(name):
+    tries = [changes_after(name, asked(name), [FailureKind.MISSING_DATA] * count) for count in (1, 2, 3)]
+    assert tries == [{}, {}, None]
 
 
 def test_kinds_are_climbed_side_by_side():

@@ -28,6 +28,7 @@ from nearedge_services.oracles.per_absorber import (
     chosen_absorbers,
     installed_version,
     turns,
+    until_stored,
 )
 
 ONE = RunSettings()
@@ -81,6 +82,36 @@ def test_a_try_that_goes_on_knows_what_was_spent_before(tmp_path, workers):
     second.once("ground", lambda: pytest.fail("it is there"))
     each_absorber([0, 1, 2], row_of, second, RunSettings(workers=workers))
     assert second.reused_s == pytest.approx(0.1 + 0.2 / workers, abs=0.1)
+
+
+def test_what_is_finished_is_kept_until_the_label_is_stored(finished):
+    def label():
+        finished.keep(0, row_of(0))
+        finished.complete()
+
+    label()
+    assert not finished.folder.exists()
+    with until_stored() as unstored:
+        label()
+    assert finished.folder.exists()
+    unstored.clear()
+    assert not finished.folder.exists()
+
+
+def test_of_a_complete_label_that_is_no_good_nothing_is_kept(finished):
+    """It would give the same again; of one that failed on the way the absorbers are good."""
+
+    def label(is_complete):
+        with until_stored():
+            finished.keep(0, row_of(0))
+            if is_complete:
+                finished.complete()
+            raise NotFinite("the spectra")
+
+    for is_complete in (False, True):
+        with pytest.raises(NotFinite):
+            label(is_complete)
+        assert finished.folder.exists() is not is_complete
 
 
 def test_absorbers_that_follow_each_other():
