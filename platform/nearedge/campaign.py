@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nearedge import inputs
@@ -34,8 +35,8 @@ from nearedge_db.database import DATABASE_FILE, Database, url_of_run
 from nearedge_db.errors import UserError, one_line
 from nearedge_db.hashing import content_hash
 from nearedge_db.keepalive import KeepAlive
-from nearedge_db.schema import Campaign, OracleSettings
-from nearedge_db.states import CampaignState
+from nearedge_db.schema import Campaign, OracleSettings, TaskRow
+from nearedge_db.states import CampaignState, TaskKind
 from nearedge_db.store import (
     DRIVER,
     add_event,
@@ -175,6 +176,7 @@ def open_campaign(database: Database, checked: Checked) -> tuple[Campaign, bool]
             )
             has_more_to_do = campaign.state is not CampaignState.FINISHED or changed
         if has_more_to_do:
+            _check_same_labels(session, campaign, checked.oracle)
             holder = driver.take(session, campaign.id, driver.this_process(), database.now(session))
             if holder is not None:
                 raise refuse_second_driver(holder, config.name)
@@ -223,6 +225,20 @@ def _check_unchanged(name: str, before: dict[str, Any], stored: dict[str, Any]) 
                 got=f"{new!r}, it has {old!r}",
                 fix="restore that setting to continue it, or choose another name or --dir",
             )
+
+
+def _check_same_labels(session: Session, campaign: Campaign, oracle: Oracle) -> None:
+    """Refuse an oracle whose labels would be of another kind than those of the campaign, by the same settings."""
+    asked = select(TaskRow.settings_hash).where(
+        TaskRow.campaign_id == campaign.id, TaskRow.kind.in_((TaskKind.LABEL, TaskKind.SEED))
+    )
+    known = {one for one in session.scalars(asked.distinct()) if one is not None}
+    if known and oracle.settings_hash not in known:
+        raise UserError(
+            f"labels of {oracle.name} would no longer be those of campaign {campaign.name!r}",
+            got="the same settings, and other pseudopotentials of the same names or another version of NearEdge",
+            fix="put the files or the version back to continue it, or choose another name or --dir",
+        )
 
 
 def _without_run(settings: dict[str, Any]) -> dict[str, Any]:

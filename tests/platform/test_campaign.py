@@ -21,8 +21,11 @@ from nearedge.summary import summarise
 from nearedge_db import driver
 from nearedge_db.database import Database, url_of_run
 from nearedge_db.errors import UserError
-from nearedge_db.states import CampaignState
+from nearedge_db.hashing import task_identity
+from nearedge_db.ledger import Ledger
+from nearedge_db.states import CampaignState, TaskKind
 from nearedge_db.store import find_campaign, set_campaign_state
+from nearedge_services.oracles.xtb import XtbOracle
 
 
 @pytest.fixture
@@ -92,6 +95,24 @@ def test_how_the_oracles_are_run_may_change(database, path):
     with database.begin() as session:
         set_campaign_state(session, campaign.id, CampaignState.FINISHED)
     assert not opened(database, path, "confirm.name=xtb", "confirm.settings.core_hole=z+1")[1]
+
+
+def test_labels_of_another_kind_by_the_same_settings_are_refused(database, path, monkeypatch):
+    """As with other pseudopotentials of the same names."""
+    campaign, _ = opened(database, path)
+    payload = {"seed": 1}
+    settings_hash = XtbOracle().settings_hash
+    identity = task_identity(TaskKind.SEED, payload, settings_hash)
+    Ledger(database).submit(
+        TaskKind.SEED, identity, payload, campaign_id=campaign.id, settings_hash=settings_hash
+    )
+    assert opened(database, path)[1]
+    monkeypatch.setattr(XtbOracle, "settings_hash", property(lambda self: "f" * 64))
+    with pytest.raises(UserError, match=r"no longer be those of campaign .checked."):
+        opened(database, path)
+    with database.begin() as session:
+        set_campaign_state(session, campaign.id, CampaignState.FINISHED)
+    assert not opened(database, path)[1]  # nothing to do: nothing to mix
 
 
 def test_a_finished_campaign_with_nothing_to_do_keeps_the_settings_it_was_run_with(database, path):
