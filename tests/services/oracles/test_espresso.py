@@ -1,6 +1,7 @@
 """Quantum ESPRESSO: the contract on a small cell, its files, what a site can get wrong, and the physics of carbon."""
 
 import gzip
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from tests.programs import espresso
+from tests.programs import espresso, not_installed
 from tests.services.oracles.contract import OracleContract
 
 from nearedge_db.errors import UserError
@@ -67,6 +68,36 @@ def test_stress_is_the_strain_derivative():
     numerical = (energies[0] - energies[1]) / (2 * step * compressed.get_volume())
     compressed.calc = oracle.calculator()
     assert compressed.get_stress()[0] == pytest.approx(numerical, rel=0.05)  # -0.9 eV/Å³
+
+
+@pytest.mark.slow
+def test_under_mpi_a_label_is_the_same(monkeypatch):
+    if shutil.which("mpirun") is None:
+        not_installed("no mpirun: make dft")
+    for name in ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"):
+        monkeypatch.setenv(name, "1")
+    settings, launcher = {**CHEAP, "absorbers": [0]}, ["mpirun", "--oversubscribe", "-np", "2"]
+    alone = espresso(settings).label(rattled_diamond())
+    together = espresso({**settings, "run": {"launcher": launcher}}).label(rattled_diamond())
+    assert together.energy_ev == pytest.approx(alone.energy_ev, abs=1e-5)
+    np.testing.assert_allclose(together.forces_ev_per_a, alone.forces_ev_per_a, atol=1e-3)
+    np.testing.assert_allclose(together.xanes, alone.xanes, atol=1e-4)
+
+
+def test_the_launcher_stands_before_each_program_with_its_options(tmp_path):
+    launcher = tmp_path / "launcher"
+    launcher.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\nexit 1\n')
+    launcher.chmod(0o755)
+    (tmp_path / "C.UPF").write_text("")
+    run = {"launcher": [str(launcher), "-n", "4"], "pw": ["pw.x", "-nk", "2"], "pseudo_dirs": [tmp_path]}
+    programs = Programs(EspressoRun(**run))
+    with programs.session("test") as session:
+        with pytest.raises(OracleCrash):
+            programs.pw(session, "", {"C": "C.UPF"})
+        with pytest.raises(OracleCrash):
+            programs.xspectra(session, "")
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said == ["-n 4 pw.x -nk 2 -in pw.in", "-n 4 xspectra.x -in xspectra.in"]
 
 
 def test_how_it_is_run_is_not_in_the_hash_and_all_else_is():
