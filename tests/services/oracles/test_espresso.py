@@ -86,7 +86,7 @@ def test_under_mpi_a_label_is_the_same(monkeypatch):
 
 def test_the_launcher_stands_before_each_program_with_its_options(tmp_path):
     launcher = tmp_path / "launcher"
-    launcher.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\nexit 1\n')
+    launcher.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/said\nexit 1\n')
     launcher.chmod(0o755)
     (tmp_path / "C.UPF").write_text("")
     run = {"launcher": [str(launcher), "-n", "4"], "pw": ["pw.x", "-nk", "2"], "pseudo_dirs": [tmp_path]}
