@@ -1,5 +1,6 @@
 """The actor that runs the oracle: labels structures, and makes the starting structures."""
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from nearedge_db.schema import TaskRow
 from nearedge_db.states import StructureOrigin, TaskKind
 from nearedge_db.store import get_structure, put_atoms, put_label, to_atoms
 from nearedge_services.oracles.base import Label, Oracle, check_label, check_shapes, is_limited, runs_of
-from nearedge_services.oracles.cost_model import FIRST_LIMIT_S, LONGER, learnt
+from nearedge_services.oracles.cost_model import FIRST_LIMIT_S, FIRST_SEED_LIMIT_S, LONGER, learnt
 from nearedge_services.oracles.elsewhere import helped_by
 from nearedge_services.oracles.errors import FailureKind, MissingData, OracleError, classified
 from nearedge_services.oracles.external import allowance
@@ -29,6 +30,7 @@ from nearedge_services.oracles.per_absorber import Unstored, asked_as, until_sto
 from nearedge_services.oracles.seed import SeedResult, SeedSettings, make_seed
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.coordination import coordination_fractions
+from nearedge_services.structures.extxyz import DETAILS
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +69,9 @@ class Labeler(LedgerWorker):
 
     def result(self, task: Task) -> Write:
         """Run the oracle on the task's structure, or make its starting structure."""
-        asked = self._oracle_of(task)
         self._runs = self._meter = None
+        self._changes = {}
+        asked = self._oracle_of(task)
         oracle = self._climbed(asked, task)
         if task.kind == TaskKind.SEED:
             with self._watched(self._limit_s(asked, task)):
@@ -142,7 +145,8 @@ class Labeler(LedgerWorker):
             with self.database.session() as session:
                 model = learnt(session, asked.name, asked.settings_hash)
             limit = None if model is None else model.limit_s(atoms, self._runs or 1, timeouts)
-        return FIRST_LIMIT_S * LONGER**timeouts if limit is None else limit
+        first = FIRST_SEED_LIMIT_S if atoms is None else FIRST_LIMIT_S
+        return first * LONGER**timeouts if limit is None else limit
 
     def _oracle_of(self, task: Task) -> Oracle:
         """The one whose settings the task names: nothing else may go by that name. Raises as `_oracle_with`."""
@@ -217,7 +221,9 @@ def _put_seed(session: Session, task: Task, result: SeedResult) -> None:
     seconds = result.seconds / len(frames)
     kept = [{**_put_frame(session, task, frame, seconds), "origin": origin.value} for frame, origin in frames]
     row = session.get_one(TaskRow, task.id)
-    row.payload_json = {**task.payload, "frames": kept, "converged": result.converged}
+    left_out = len(task.payload["settings"].get("rattle_a", SeedSettings().rattle_a)) - len(result.rattled)
+    outcome = {"frames": kept, "converged": result.converged, "displaced_left_out": left_out}
+    row.payload_json = {**task.payload, **outcome}
 
 
 def _put_frame(session: Session, task: Task, frame: Atoms, seconds: float) -> dict[str, Any]:
@@ -231,6 +237,7 @@ def _put_frame(session: Session, task: Task, frame: Atoms, seconds: float) -> di
         xanes=frame.arrays["xanes"],
         energies_ev=frame.info["xanes_energies"],
         seconds=seconds,
+        details=json.loads(frame.info.get(DETAILS, "{}")),
         task_id=task.id,
     )
     return {"structure_id": structure.id, "label_id": label.id}

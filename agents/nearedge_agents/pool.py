@@ -140,8 +140,8 @@ class Pool:
     _not_before: float = field(default=float("-inf"), repr=False)
     _pause_s: float = field(default=AGAIN_S, repr=False)
     """The last wait for a new actor."""
-    _was_up: bool = field(default=False, repr=False)
-    """Whether any actor has ever come up."""
+    _up_at: float = field(default=float("-inf"), repr=False)
+    """When an actor was up last."""
     _unmade: RayActorError | None = field(default=None, repr=False)
     """What kept the last one that did not come up from being made; None where its process was lost."""
     _pulse_at: float = field(default=0.0, repr=False)
@@ -202,9 +202,11 @@ class Pool:
         """See which processes are up, replace those that died, and end those whose work has taken too long.
 
         Their work comes back as lost. Raises what kept an actor from being made where no actor of those asked for could
-        be made: the next would fail as well. Where one has come up, something is missing on one node only.
+        be made: the next would fail as well. Where one was up within `FORGOTTEN_S`, something is missing on one node.
         """
         self._greet()
+        if any(slot.is_up for slot in self._slots):
+            self._up_at = time.monotonic()
         self._feel_pulses()
         self._fill()
         if self.limit_s is None:
@@ -279,14 +281,19 @@ class Pool:
             slot = starting[ready]
             try:
                 ray.get(ready, timeout=GET_S)
-                slot.is_up = self._was_up = True
+                slot.is_up = True
                 self._log("actor up", actor=slot.name)
             except LOSSES as error:
                 self._miss(slot, error)
         if not all(slot.is_up for slot in starting.values() if slot.ready in answered):
             self._wait()
-        if self._unmade is not None and not self._was_up and not self._slots:
-            raise self._unmade
+        if self._is_hopeless and not self._slots:
+            raise self._unmade or RuntimeError(f"no actor of pool {self.name} can be made")
+
+    @property
+    def _is_hopeless(self) -> bool:
+        """Whether the last one that was asked for could not be made, and none has been up for long or ever."""
+        return self._unmade is not None and time.monotonic() - self._up_at > FORGOTTEN_S
 
     def _miss(self, slot: _Slot, error: RayError) -> None:
         """Let go of an actor that did not come up."""
@@ -333,7 +340,7 @@ class Pool:
             missing -= 1
         if missing <= 0 or time.monotonic() < self._not_before:
             return
-        if self._unmade is not None and not self._was_up and self._slots:
+        if self._is_hopeless and self._slots:
             return  # those that are starting say whether another would fail as well
         self._count_capacity()
         remote = ray.remote(self.actor_class).options(**self.options)

@@ -1,5 +1,4 @@
 # How `make dft` has GPAW built: with the libraries of Debian, and with MPI, which only gpaw.run.launcher makes use of.
-# Without MPI: mpi = False and compiler = "g++".
 compiler = "mpicxx"
 mpi = True
 fftw = True

@@ -25,7 +25,7 @@ from nearedge_db.ledger import Ledger, Task
 from nearedge_db.schema import AttemptRow, LabelRow, OracleSettings
 from nearedge_db.states import TaskKind, TaskState
 from nearedge_db.store import create_campaign, get_label, get_structure, put_atoms
-from nearedge_services.oracles.cost_model import FEWEST_FOR_LIMIT, FIRST_LIMIT_S
+from nearedge_services.oracles.cost_model import FEWEST_FOR_LIMIT, FIRST_LIMIT_S, FIRST_SEED_LIMIT_S
 from nearedge_services.oracles.errors import MissingData, NotConverged
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.factory import make_oracle
@@ -313,7 +313,7 @@ def test_programs_that_take_far_longer_than_labels_so_far_are_ended(database, mo
     task = label_task(database, diamond(99))
     assert labeler._limit_s(labeler.oracle, task, 8) is None
     assert 0 < labeler._limit_s(with_programs(None), task, 8) < 3600
-    assert labeler._limit_s(with_programs(None), task) == FIRST_LIMIT_S  # a starting structure is no label
+    assert labeler._limit_s(with_programs(None), task) == FIRST_SEED_LIMIT_S
 
 
 @pytest.mark.parametrize("minutes", [None, 60.0])

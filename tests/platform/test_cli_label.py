@@ -7,7 +7,7 @@ from ase.build import bulk
 from typer import Typer
 from typer.testing import CliRunner
 
-from nearedge.cli.label import label, parse_settings
+from nearedge.cli.label import label, oracle_settings, parse_settings
 from nearedge.cli.seeds import densities, seeds
 from nearedge_db.errors import UserError
 from nearedge_services.oracles.xtb import XtbOracle
@@ -208,11 +208,11 @@ def test_a_negative_seed_is_refused(tmp_path):
 
 
 def test_settings_of_a_section_have_a_dot():
-    settings = parse_settings(["sigma_ev=0.5", "run.workers=2", "run.launcher=[mpirun, -np, '2']"])
+    settings = oracle_settings(["sigma_ev=0.5", "run.workers=2", "run.launcher=[mpirun, -np, '2']"])
     assert settings == {"sigma_ev": 0.5, "run": {"workers": 2, "launcher": ["mpirun", "-np", "2"]}}
     for pairs in (["run=1", "run.workers=2"], ["a.b=1", "a.b.c=2"]):
-        with pytest.raises(UserError, match="not readable"):
-            parse_settings(pairs)
+        with pytest.raises(UserError, match="whole and in part"):
+            oracle_settings(pairs)
 
 
 def test_settings_are_read_as_yaml():

@@ -41,7 +41,7 @@ def label(
 
     check_output(output, inputs=[structures])
     console = Console()
-    method = make_oracle(oracle, parse_settings(settings or []))
+    method = make_oracle(oracle, oracle_settings(settings or []))
     frames = read_structures(structures)
     for frame in frames:
         method.check_elements(frame.numbers)
@@ -68,10 +68,7 @@ def label(
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """``["sigma_ev=0.5", "run.workers=2"]`` as settings; values are read as YAML.
-
-    Raises UserError for anything else.
-    """
+    """``["sigma_ev=0.5"]`` as settings; values are read as YAML. Raises UserError for anything else."""
     import yaml
 
     settings: dict[str, Any] = {}
@@ -79,15 +76,29 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not (key.strip() and equals):
             raise UserError("a setting is not readable", got=repr(pair), fix="write --set key=value")
-        *sections, name = key.strip().split(".")
         try:
-            place = settings
-            for section in sections:
-                place = place.setdefault(section, {})
-            place[name] = yaml.safe_load(value)
-        except (yaml.YAMLError, TypeError, AttributeError) as error:  # no section: run=1 before run.workers=2
+            settings[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
             raise UserError("a setting is not readable", got=repr(pair), fix="write a plain value") from error
     return settings
+
+
+def oracle_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """The same with the keys of sections: ``["run.workers=2"]`` is ``{"run": {"workers": 2}}``."""
+    nested: dict[str, Any] = {}
+    for path, value in parse_settings(pairs).items():
+        *sections, key = path.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise UserError(
+                    "a setting is given whole and in part",
+                    got=path,
+                    fix="give either the section or its keys",
+                )
+        place[key] = value
+    return nested
 
 
 def _identity(atoms: "Atoms") -> str:

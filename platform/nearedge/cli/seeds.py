@@ -50,7 +50,7 @@ def seeds(
     from rich.console import Console
     from rich.progress import track
 
-    from nearedge.cli.label import parse_settings
+    from nearedge.cli.label import oracle_settings
     from nearedge.cli.outputs import check_output
     from nearedge_services.oracles.errors import OracleError, classified
     from nearedge_services.oracles.factory import make_oracle
@@ -60,7 +60,7 @@ def seeds(
     check_output(output)
     console = Console()
     cell = parse_composition(composition)
-    method = make_oracle(oracle, parse_settings(settings or []))
+    method = make_oracle(oracle, oracle_settings(settings or []))
     wanted = list(zip(range(seed, seed + count), densities(density, count), strict=True))
     done, made_with = _made_already(output), method.settings_hash if labels else None
     failed = 0

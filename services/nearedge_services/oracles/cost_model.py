@@ -25,7 +25,9 @@ FEWEST_FOR_LIMIT = 8
 """Labels that must be known before a time limit is learnt from them."""
 SHORTEST_LIMIT_S = 600.0
 FIRST_LIMIT_S = 6 * 3600.0
-"""What a label may take while so few are known, and a starting structure."""
+"""What a label may take while so few are known."""
+FIRST_SEED_LIMIT_S = 4 * FIRST_LIMIT_S
+"""What a starting structure may take, whose relaxation is tens of runs."""
 LONGER = 3.0
 """How much longer after each time-out."""
 _GENEROSITY = 5.0

@@ -120,13 +120,13 @@ class EspressoOracle:
     def __init__(self, settings: EspressoSettings | None = None) -> None:
         self.settings = settings or EspressoSettings()
         self.grid = EnergyGrid(self.settings.start_ev, self.settings.stop_ev, self.settings.step_ev)
-        self.programs = Programs(self.settings.run)
+        self.programs = Programs(self.settings.run, self._pseudopotentials())
 
     @property
     def settings_hash(self) -> str:
         """Hex digest over name, recipe and settings, without `run`, and over what is in the pseudopotentials."""
         identity = {"recipe": RECIPE, **self.settings.model_dump(mode="json", exclude={"run"})}
-        other_files = self.programs.own_digests(self._pseudopotentials())
+        other_files = self.programs.own_digests()
         if other_files:  # those of Debian count by their names, as they did before
             identity["digests"] = other_files
         return settings_hash(self.name, identity)

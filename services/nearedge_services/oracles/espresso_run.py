@@ -48,10 +48,19 @@ class EspressoRun(RunSettings):
 
 
 class Programs:
-    """pw.x and xspectra.x as the settings say."""
+    """pw.x and xspectra.x as the settings say.
 
-    def __init__(self, settings: EspressoRun) -> None:
+    What the files are is looked up once: whoever has a copy of this object, on whatever node, works with the same ones
+    or not at all.
+    """
+
+    def __init__(self, settings: EspressoRun, names: Sequence[str] = ()) -> None:
+        """``names`` of pseudopotentials whose content counts. Raises UserError for one that cannot be read."""
         self.settings = settings
+        self._digests: dict[str, str] = {}
+        for name in sorted(set(names)):
+            with contextlib.suppress(NotInstalled):  # which `check` tells
+                self._digests[name] = digest_of(self.pseudopotential(name))
 
     def check(self) -> None:
         """Raise UserError unless launcher and programs can be found."""
@@ -69,23 +78,24 @@ class Programs:
         return find_pseudopotential(name, self.settings.pseudo_dirs)
 
     def _read(self, name: str) -> str:
-        """Text of the file of that name. Raises MissingData where it has gone, or is not on this node."""
+        """Text of the file of that name. Raises MissingData where it has gone, or is another on this node or now."""
         try:
-            return read_pseudopotential(self.pseudopotential(name))
+            text = read_pseudopotential(self.pseudopotential(name))
         except (UserError, OSError) as error:
             raise MissingData(str(error)) from error
+        if digest(text) != self._digests.get(name, digest(text)):
+            raise MissingData(
+                f"the pseudopotential {name} is not the file that it was, or another one on this node"
+            )
+        return text
 
     def digests(self, names: Sequence[str]) -> dict[str, str]:
         """SHA-256 of the files by name: what tells two files of one name apart."""
         return {name: digest(self._read(name)) for name in sorted(set(names))}
 
-    def own_digests(self, names: Sequence[str]) -> dict[str, str]:
-        """SHA-256 of the files that are there and are not Debian's of that name."""
-        found = {}
-        for name in sorted(set(names)):
-            with contextlib.suppress(UserError, OSError):  # what is not here is told by `check`
-                found[name] = digest_of(self.pseudopotential(name))
-        return {name: value for name, value in found.items() if DEBIAN.get(name) != value}
+    def own_digests(self) -> dict[str, str]:
+        """SHA-256 of the files that were there and are not Debian's of that name."""
+        return {name: value for name, value in self._digests.items() if DEBIAN.get(name) != value}
 
     def session(self, name: str) -> Session:
         """A scratch folder for one cell."""

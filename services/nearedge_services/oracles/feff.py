@@ -23,7 +23,7 @@ from nearedge_services.oracles.base import Label, check_geometry, check_label
 from nearedge_services.oracles.broaden import broadened_on
 from nearedge_services.oracles.by_element import ByElement, check_covers, value_of
 from nearedge_services.oracles.course import each_absorber
-from nearedge_services.oracles.errors import NotInstalled
+from nearedge_services.oracles.errors import MissingData, NotInstalled
 from nearedge_services.oracles.external import Session
 from nearedge_services.oracles.feff_files import Cards, feff_input, read_feff
 from nearedge_services.oracles.per_absorber import (
@@ -43,6 +43,7 @@ from nearedge_services.spectra.grid import EnergyGrid
 RECIPE = 1
 
 #: How much lower than the zero an edge may lie, eV.
+_PACKAGE = "feff10-rs"
 _EDGE_SCATTER_EV = 5.0
 
 #: The stages that a XANES needs, each a process of its own.
@@ -141,8 +142,9 @@ class FeffOracle:
         check_geometry(atoms)
         absorbers = self._absorbers(atoms.numbers)
         base = self.energies.label(atoms)
-        finished = Finished(atoms, self.settings_hash, version=installed_version("feff10-rs"))
-        rows = each_absorber(absorbers, partial(self._absorber, atoms), finished, self.settings.run)
+        version = installed_version(_PACKAGE)
+        finished = Finished(atoms, self.settings_hash, version=version)
+        rows = each_absorber(absorbers, partial(self._absorber, atoms, version), finished, self.settings.run)
         xanes = np.zeros((len(atoms), self.grid.size))
         for absorber, row in rows.items():
             xanes[absorber] = row["xanes"]
@@ -153,7 +155,7 @@ class FeffOracle:
             energies_ev=self.grid.energies.copy(),
             seconds=time.perf_counter() - started + finished.reused_s,
             details={
-                "version": f"feff10-rs {installed_version('feff10-rs')}",
+                "version": f"{_PACKAGE} {version}",
                 "energy_from": self.settings.energy_from,
                 "energy_settings_hash": self.energies.settings_hash,
                 "absorbers": absorbers,
@@ -180,8 +182,12 @@ class FeffOracle:
         """ASE calculator of the energy and the forces."""
         return EnergyCalculator(self.energies)
 
-    def _absorber(self, atoms: Atoms, absorber: int) -> Row:
+    def _absorber(self, atoms: Atoms, version: str, absorber: int) -> Row:
         settings, grid = self.settings, self.grid
+        if installed_version(_PACKAGE) != version:
+            raise MissingData(
+                f"{_PACKAGE} is of another version than {version} here, where the label is made"
+            )
         cards = Cards(
             r_scf_a=settings.r_scf_a,
             r_fms_a=settings.r_fms_a,
@@ -198,8 +204,9 @@ class FeffOracle:
             ran = session.run(command, settings.run.limits, environment={"OMP_NUM_THREADS": "1"})
             ran.check()
             spectrum = read_feff(session.folder / "work", ran.stdout)
-        zero = value_of(settings.photon_zero_ev, atoms.symbols[absorber])
-        shift = spectrum.edge_ev - zero if settings.zero == "photon" else 0.0
+        shift = 0.0
+        if settings.zero == "photon":
+            shift = spectrum.edge_ev - value_of(settings.photon_zero_ev, atoms.symbols[absorber])
         row = broadened_on(grid, spectrum.energies_ev + shift, spectrum.intensity, settings.sigma_ev)
         return {
             "xanes": row,

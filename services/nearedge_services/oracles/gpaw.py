@@ -142,8 +142,8 @@ class GpawOracle:
         return settings_hash(self.name, {"recipe": recipe, **values})
 
     def check_installed(self) -> None:
-        """Raise UserError unless GPAW is there."""
-        self._gpaw.check()
+        """Raise UserError unless GPAW is there, and the launcher, and MPI for it."""
+        self._gpaw.check(self.settings.run.launcher)
 
     def check_elements(self, numbers: npt.ArrayLike) -> None:
         """Raise UserError for an element without a PBE setup, or an absorbing one without `zero_ev`."""
@@ -167,7 +167,10 @@ class GpawOracle:
         details = {**_details(ground), "version": f"gpaw {self._gpaw.version}"}
         if hole:
             rows = each_absorber(
-                absorbers, partial(self._excited, atoms, ground), finished, self.settings.run
+                absorbers,
+                partial(self._excited, atoms, ground, self._gpaw.version),
+                finished,
+                self.settings.run,
             )
             for one, row in rows.items():
                 xanes[one] = row["spectrum"]
@@ -216,8 +219,13 @@ class GpawOracle:
         # the same setups with and without spectra: energies of both are to agree
         return self._run(atoms, _ground_setups(atoms), absorbers=absorbers, forces=True)
 
-    def _excited(self, atoms: Atoms, ground: Row, absorber: int) -> Row:
-        """Edge and spectrum of one absorber with its core hole; the cell is neutral."""
+    def _excited(self, atoms: Atoms, ground: Row, version: str, absorber: int) -> Row:
+        """Edge and spectrum of one absorber with its core hole; the cell is neutral.
+
+        Raises MissingData where GPAW is of another version than for the rest of the label, as on another node.
+        """
+        if self._gpaw.version != version:
+            raise MissingData(f"GPAW is {self._gpaw.version} here, and {version} where the label is made")
         kind, setups = self.settings.core_hole, _ground_setups(atoms)
 
         def with_hole(hole: str, absorbers: list[int]) -> Row:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,12 +32,14 @@ _FIRST_WITH_CORE = 3  # hydrogen and helium have no 1s core
 _SETUP_S = 600.0
 _ASK_S = 120.0
 _ASK = """import json
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 missing = [name for name in ("gpaw", "gpaw_data") if find_spec(name) is None]
 if missing:
     raise SystemExit("no package " + ", ".join(missing))
-print(json.dumps([version("gpaw"), find_spec("gpaw_data").submodule_search_locations[0] + "/setups"]))
+folder = find_spec("gpaw_data").submodule_search_locations[0] + "/setups"
+print(json.dumps([version("gpaw"), folder, hasattr(import_module("_gpaw"), "Communicator")]))
 """
 
 
@@ -69,14 +73,27 @@ class Installation:
         """Where gpaw-data keeps its setups. Raises MissingData where there are none."""
         return Path(_found(self.python)[1])
 
-    def check(self) -> None:
-        """Raise UserError with the command that mends it unless GPAW and its data are installed."""
+    def check(self, launcher: Sequence[str] = ()) -> None:
+        """Raise UserError with what mends it unless GPAW and its data are installed, with MPI for a launcher."""
         try:
-            _found(self.python)
+            has_mpi = _found(self.python)[2]
         except MissingData as missing:
             raise NotInstalled(
                 "the oracle gpaw is not installed", got=missing.reason, fix="run `make dft`"
             ) from None
+
+        if launcher and shutil.which(launcher[0]) is None:
+            raise NotInstalled(
+                "the launcher of the oracle gpaw cannot be found",
+                got=launcher[0],
+                fix="give its path in run.launcher",
+            )
+        if launcher and not has_mpi:
+            raise NotInstalled(
+                "there is a launcher, and GPAW was built without MPI",
+                got=self.python,
+                fix="build it as `make dft` does",
+            )
 
     def check_elements(self, numbers: npt.ArrayLike) -> None:
         """Raise UserError for an element without PBE setup."""
@@ -121,8 +138,8 @@ class Installation:
 
 
 @cache
-def _found(python: str) -> tuple[str, str]:
-    """Version of an interpreter's GPAW, and the folder of the setups. Raises MissingData."""
+def _found(python: str) -> tuple[str, str, bool]:
+    """Version of an interpreter's GPAW, the folder of the setups, and whether it has MPI. Raises MissingData."""
     try:
         ran = subprocess.run(  # noqa: S603 - the interpreter that the settings name
             [python, "-P", "-c", _ASK], capture_output=True, text=True, check=False, timeout=_ASK_S
@@ -131,8 +148,8 @@ def _found(python: str) -> tuple[str, str]:
         raise MissingData(f"{python}: {error}") from error
     if ran.returncode != 0:
         raise MissingData(f"{python}: {(ran.stderr.strip() or 'it said nothing').splitlines()[-1]}")
-    version, folder = json.loads(ran.stdout)
-    return str(version), str(folder)
+    version, folder, has_mpi = json.loads(ran.stdout)
+    return str(version), str(folder), bool(has_mpi)
 
 
 def _symbol(number: int) -> str:

@@ -25,6 +25,11 @@ _FEWEST_BANDS = 4
 def main() -> None:
     """Do what ``job.json`` says."""
     job = json.loads(Path("job.json").read_text(encoding="utf-8"))
+    if not job.get(
+        "mpi"
+    ):  # whoever started Ray with a launcher has left them, and GPAW would refuse to start
+        for name in OF_A_LAUNCHER:
+            os.environ.pop(name, None)
     if job["task"] == "setup":
         make_setup(job)
         return
@@ -32,7 +37,7 @@ def main() -> None:
         if not hasattr(import_module("_gpaw"), "Communicator"):
             fail("MissingData", "there is a launcher, and this GPAW was built without MPI: see deploy/dft")
             return
-        os.environ["GPAW_MPI_BACKEND"] = "cgpaw"  # as `gpaw python` does
+        os.environ.setdefault("GPAW_MPI_BACKEND", "cgpaw")  # as `gpaw python` does
     from gpaw import KohnShamConvergenceError
     from gpaw.mpi import world
 
@@ -48,6 +53,10 @@ def main() -> None:
         return
     if world.rank == 0:
         np.savez("result.npz", **result)
+
+
+OF_A_LAUNCHER = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "I_MPI_MPIRUN")
+"""Environment variables by which a program knows that an MPI launcher has started it."""
 
 
 class NotEnoughBandsError(Exception):

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -132,8 +132,9 @@ class Finished:
     def _sweep(self) -> None:
         """Remove what other labels left too long ago."""
         for folder in self.folder.parent.glob("*-*"):
-            if time.time() - folder.stat().st_mtime > KEPT_DAYS * 86400:
-                shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # others store their labels meanwhile
+                if time.time() - folder.stat().st_mtime > KEPT_DAYS * 86400:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def complete(self) -> None:
         """The label is complete: forget all of it, unless the caller does once the label is stored."""
@@ -151,8 +152,8 @@ class Finished:
 def installed_version(package: str) -> str:
     """Of a Python package. Raises MissingData where it is not installed."""
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         raise MissingData(f"{package} is not installed: run `make dft`") from None
 
 

@@ -4,12 +4,12 @@ import gzip
 import hashlib
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from nearedge_services.oracles.errors import MissingData, NotInstalled
+from nearedge_db.errors import UserError
+from nearedge_services.oracles.errors import NotInstalled, UnfitSettings
 
 DEBIAN = {
     "C_PBE_TM_2pj.UPF": "9d85a4306edf1673cc4af0dae25046a5693292f3dd1ffdcf9bb0b24349d52a8a",
@@ -46,24 +46,23 @@ def digest(text: str) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """The same of a file, which is read once until it changes. Raises OSError."""
-    seen = path.stat()
-    return _digest_of(path, seen.st_mtime_ns, seen.st_size)
-
-
-@lru_cache
-def _digest_of(path: Path, mtime_ns: int, size: int) -> str:
-    return digest(read_pseudopotential(path))
+    """The same of a file. Raises UserError where it cannot be read."""
+    try:
+        return digest(read_pseudopotential(path))
+    except (OSError, EOFError) as error:
+        raise UserError(
+            "a pseudopotential cannot be read", got=f"{path} ({error})", fix="mend the file"
+        ) from error
 
 
 def core_orbital(text: str, name: str) -> str:
     """The 1s orbital as xspectra.x wants it: two columns, radius (bohr) and radial function.
 
-    Raises MissingData where the pseudopotential has no GIPAW reconstruction data.
+    Raises UnfitSettings where the pseudopotential has no GIPAW reconstruction data.
     """
     radii, orbital = _NUMBERS.search(text), _CORE.search(text)
     if radii is None or orbital is None:
-        raise MissingData(f"{name} has no GIPAW core orbital, which xspectra.x needs")
+        raise UnfitSettings(f"{name} has no GIPAW core orbital, which xspectra.x needs")
     first, _, rest = orbital[1].strip().partition("\n")
     values = rest if re.search(r"[A-DF-Za-df-z]", first) else orbital[1]  # version 1 begins with a title
     columns = np.column_stack([np.array(part.split(), float) for part in (radii[1], values)])

@@ -18,7 +18,13 @@ from ase.optimize import BFGS
 from pydantic import BaseModel, ConfigDict, Field
 
 from nearedge_services.oracles.base import KeepsLabel, Label, Oracle
-from nearedge_services.oracles.errors import BadGeometry, OracleCancelled, OracleError
+from nearedge_services.oracles.errors import (
+    BadGeometry,
+    MissingData,
+    OracleCancelled,
+    OracleError,
+    classified,
+)
 from nearedge_services.structures.composition import Composition
 from nearedge_services.structures.melt_quench import MeltQuenchError, MeltQuenchSettings, melt_quench
 
@@ -170,7 +176,7 @@ def _labelled(oracle: Oracle, atoms: Atoms, label: Label | None) -> Atoms:
 
 def _rattled(oracle: Oracle, final: Atoms, sizes_a: tuple[float, ...], seed: int) -> list[Atoms]:
     """Labelled copies with random displacements. One whose calculation fails is left out: the relaxation before it is
-    worth more.
+    worth more. Raises OracleCancelled, and MissingData, with which another node may do better.
     """
     rng = np.random.default_rng(seed)
     frames = []
@@ -178,8 +184,9 @@ def _rattled(oracle: Oracle, final: Atoms, sizes_a: tuple[float, ...], seed: int
         atoms = _bare(final)
         atoms.positions += rng.normal(0.0, size, atoms.positions.shape)
         try:
-            frames.append(oracle.label(atoms).attach(atoms))
-        except OracleCancelled:
+            with classified():
+                frames.append(oracle.label(atoms).attach(atoms))
+        except (OracleCancelled, MissingData):
             raise
         except OracleError as error:
             logger.warning("a displaced copy is left out", extra={"data": {"problem": error.reason}})

@@ -1,6 +1,7 @@
 """Quantum ESPRESSO: the contract on a small cell, its files, what a site can get wrong, and the physics of carbon."""
 
 import gzip
+import pickle
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,14 @@ from tests.services.oracles.contract import OracleContract
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles import espresso_files as files
-from nearedge_services.oracles.errors import BadGeometry, MissingData, NotConverged, OracleCrash, OutOfMemory
+from nearedge_services.oracles.errors import (
+    BadGeometry,
+    MissingData,
+    NotConverged,
+    OracleCrash,
+    OutOfMemory,
+    UnfitSettings,
+)
 from nearedge_services.oracles.espresso import EspressoOracle, EspressoSettings
 from nearedge_services.oracles.espresso_run import EspressoRun, Programs
 from nearedge_services.oracles.external import Ran
@@ -129,7 +137,23 @@ def test_a_pseudopotential_of_the_same_name_is_another_setting(tmp_path):
 
 def test_debians_pseudopotentials_count_by_their_names():
     espresso({})
-    assert EspressoOracle().programs.own_digests(["C_PBE_TM_2pj.UPF", "Ch_PBE_TM_2pj.UPF"]) == {}
+    assert EspressoOracle().programs.own_digests() == {}
+
+
+def test_a_pseudopotential_that_changes_is_used_no_more(tmp_path):
+    """Neither does a copy of the oracle on another node, with another file, nor is the hash another one meanwhile."""
+    file = tmp_path / "C_PBE_TM_2pj.UPF"
+    file.write_text("one")
+    oracle = EspressoOracle(EspressoSettings(run={"pseudo_dirs": [tmp_path]}))
+    before = oracle.settings_hash
+    copy = pickle.loads(pickle.dumps(oracle))  # noqa: S301 - own bytes
+    file.write_text("another")
+    for one in (oracle, copy):
+        assert one.settings_hash == before
+        with pytest.raises(MissingData, match="not the file that it was"):
+            one.programs.digests([file.name])
+    file.unlink()
+    assert oracle.settings_hash == before
 
 
 def test_k_points_and_supercell_follow_the_cell():
@@ -196,8 +220,8 @@ def test_core_orbital_of_both_versions_of_the_format(title):
     np.testing.assert_allclose(columns, [[0.1, 1], [0.2, 2], [0.3, 3]])
 
 
-def test_a_pseudopotential_without_core_orbital_is_missing_data():
-    with pytest.raises(MissingData, match=r"C\.UPF"):
+def test_a_pseudopotential_without_core_orbital_does_not_fit():
+    with pytest.raises(UnfitSettings, match=r"C\.UPF"):
         core_orbital("<PP_R>\n1\n</PP_R>", "C.UPF")
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.lattice.hexagonal import Graphite
 from tests.programs import needs, not_installed
 from tests.reference import reference_path
 from tests.services.oracles.contract import OracleContract
@@ -161,25 +160,6 @@ def test_the_reference_labels():
     assert difference < 1e-3
 
 
-@pytest.mark.slow
-def test_graphite_has_a_pi_peak_apart_from_sigma_and_diamond_has_none():
-    needs("gpaw")
-    settings = {"absorbers": [0], "cutoff_ev": 200, "stop_ev": 10.5, "sigma_ev": 0.6}
-    layers = Graphite("C", latticeconstant={"a": 2.461, "c": 6.708})
-    label = make_oracle("gpaw", {**settings, "k_points": [6, 6, 2]}).label(layers)
-    graphite, energies = label.xanes[0], label.energies_ev
-    diamond = (
-        make_oracle("gpaw", {**settings, "k_points": [4, 4, 4]}).label(bulk("C", "diamond", 3.567)).xanes[0]
-    )
-    pi, sigma = (
-        np.where(part, graphite, 0).argmax() for part in (energies < 5, (energies > 6.5) & (energies < 9.5))
-    )
-    assert graphite[pi:sigma].min() < 0.8 * min(graphite[pi], graphite[sigma])
-    assert 5 < energies[sigma] - energies[pi] < 8  # experiment: 6.3 eV
-    near = abs(energies - energies[pi]) <= 1
-    assert diamond[near].sum() < 0.25 * graphite[near].sum()
-
-
 def test_time_and_crash_are_classified(tmp_path):
     needs("gpaw")
     with pytest.raises(OracleTimeout):
@@ -213,7 +193,7 @@ def test_an_edge_outside_the_window_is_a_failure_of_that_label_only(monkeypatch,
     with pytest.raises(
         UnfitSettings, match=rf"{where}.*got {edge:.1f} eV and zero_ev 284; set zero_ev near {edge:.0f}"
     ):
-        oracle._excited(diamond(), ground, 0)
+        oracle._excited(diamond(), ground, oracle._gpaw.version, 0)
 
 
 def test_the_zero_is_that_of_the_absorbers_element(monkeypatch):
@@ -232,7 +212,9 @@ def test_the_zero_is_that_of_the_absorbers_element(monkeypatch):
     monkeypatch.setattr(GpawOracle, "_run", run)
     oracle = GpawOracle(GpawSettings(core_hole="full", zero_ev={"Si": 1838.0, "C": 284.0}))
     atoms, ground = bulk("SiC", "zincblende", a=4.36), {"energy_ev": 0.0, "reference_ev": 0.0}
-    silicon, carbon = (oracle._excited(atoms, ground, one)["spectrum"] for one in (0, 1))
+    silicon, carbon = (
+        oracle._excited(atoms, ground, oracle._gpaw.version, one)["spectrum"] for one in (0, 1)
+    )
     assert [oracle.grid.energies[row.argmax()] for row in (silicon, carbon)] == [4.0, 3.5]
 
 
@@ -299,7 +281,7 @@ def test_without_gpaw_one_line_says_how_to_get_it(tmp_path, program, said):
 
 def test_another_interpreter_is_asked_for_its_own_gpaw(tmp_path):
     python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho \'["99.1", "/there/setups"]\'\n')
+    python.write_text('#!/bin/sh\necho \'["99.1", "/there/setups", false]\'\n')
     python.chmod(0o755)
     there = gpaw_setups.Installation(str(python))
     assert there.version == "99.1"
@@ -307,6 +289,10 @@ def test_another_interpreter_is_asked_for_its_own_gpaw(tmp_path):
     assert there.setups_folder.name == "99.1"
     with pytest.raises(UserError, match="setup of an element"):
         there.check_elements([6])
+    with pytest.raises(UserError, match="without MPI"):
+        there.check(["sh"])
+    with pytest.raises(UserError, match="launcher of the oracle gpaw cannot be found; got no-such-mpirun"):
+        there.check(["no-such-mpirun", "-np", "4"])
 
 
 def test_how_it_is_run_does_not_change_the_hash():
