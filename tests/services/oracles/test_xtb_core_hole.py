@@ -174,8 +174,8 @@ def test_absorbers_that_were_done_are_kept_when_the_time_is_over(tmp_path, monke
     monkeypatch.setattr(xtb, "_excited", slowly)
     with pytest.raises(OracleTimeout):
         make_oracle("xtb", {"core_hole": "z+1", "run": {"seconds": 2.0}}).label(atoms)
-    assert asked[:3] == [0, 1, 2]
-    assert len(asked) < len(atoms)
+    assert asked == list(range(len(asked)))
+    assert 0 < len(asked) < len(atoms)
     kept = sorted(int(path.stem) for path in tmp_path.glob("*/*.npz"))
     assert kept == sorted(asked)
     with asked_as(XtbOracle(HOLE).settings_hash):
