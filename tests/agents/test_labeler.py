@@ -319,11 +319,11 @@ def test_programs_that_take_far_longer_than_labels_so_far_are_ended(database, mo
 @pytest.mark.parametrize("minutes", [None, 60.0])
 def test_before_anything_is_learnt_there_is_a_limit_that_grows_with_time_outs(database, monkeypatch, minutes):
     labeler, task = Labeler(database.url, "xtb", {}, minutes), label_task(database, diamond())
-    first = FIRST_LIMIT_S if minutes is None else 3600.0
+    first, of_a_seed = (FIRST_LIMIT_S, FIRST_SEED_LIMIT_S) if minutes is None else (3600.0, 3600.0)
     failures = []
     monkeypatch.setattr(labeler, "_failures", lambda _: failures)
-    for atoms in (8, None):
-        assert labeler._limit_s(with_programs(None), task, atoms) == first
+    for atoms, limit in ((8, first), (None, of_a_seed)):
+        assert labeler._limit_s(with_programs(None), task, atoms) == limit
         # what the user set holds
         assert labeler._limit_s(with_programs(7200.0), task, atoms) == (None if minutes is None else 3600.0)
     failures += ["timeout", "not converged"]
