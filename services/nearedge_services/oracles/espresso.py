@@ -108,7 +108,7 @@ class EspressoSettings(BaseModel):
         }
         ours = pairs == {"C": ("C_PBE_TM_2pj.UPF", "Ch_PBE_TM_2pj.UPF")}
         if self.core_hole == "full" and not ours and "core_energy_ev" not in self.model_fields_set:
-            raise ValueError("core_energy_ev is that of the default files: give the value of yours")
+            raise ValueError(f"no core_energy_ev, which the default files have, for {pairs}")
         return self
 
 

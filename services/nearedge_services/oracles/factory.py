@@ -66,6 +66,12 @@ def make_oracle(name: str, settings: Mapping[str, Any] | None = None) -> Oracle:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if not key:  # of several settings together
+            raise UserError(
+                f"oracle {name}: the settings do not fit together",
+                got=first["msg"].removeprefix("Value error, "),
+                fix="add or change what it names",
+            ) from error
         raise UserError(
             f"oracle {name}: setting '{key}' is not valid: {first['msg']}",
             got=repr(first["input"]),

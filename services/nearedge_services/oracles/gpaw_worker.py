@@ -43,9 +43,9 @@ def main() -> None:
 
     try:
         result = calculate(job)
-    except KohnShamConvergenceError as error:
+    except KohnShamConvergenceError:
         if world.rank == 0:
-            fail("NotConverged", f"{error} within {job['iterations']} iterations")
+            fail("NotConverged", f"GPAW: not self-consistent within {job['iterations']} iterations")
         return
     except NotEnoughBandsError as error:
         if world.rank == 0:

@@ -36,7 +36,8 @@ Absorbers = tuple[int, ...] | tuple[str, ...] | None
 class RunSettings(BaseModel):
     """How an oracle runs its programs. Nothing here changes a label, so nothing here is in the settings' hash."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # numbers are words of a command too: [mpirun, -np, 4]
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     workers: int = Field(default=1, ge=1)
     """Absorbers calculated at a time, each by programs of its own. Give the labeler's pool as many CPUs."""

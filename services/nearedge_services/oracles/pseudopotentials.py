@@ -29,7 +29,7 @@ def find_pseudopotential(name: str, folders: Sequence[Path]) -> Path:
                 return path
     raise NotInstalled(
         f"there is no pseudopotential {name}",
-        got=", ".join(str(folder) for folder in folders) or "no folders",
+        got=f"looked in {', '.join(str(folder) for folder in folders) or 'no folders'}",
         fix="apt-get install quantum-espresso-data, or name yours with pseudopotentials and run.pseudo_dirs",
     )
 

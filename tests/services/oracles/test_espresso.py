@@ -97,7 +97,7 @@ def test_the_launcher_stands_before_each_program_with_its_options(tmp_path):
     launcher.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/said\nexit 1\n')
     launcher.chmod(0o755)
     (tmp_path / "C.UPF").write_text("")
-    run = {"launcher": [str(launcher), "-n", "4"], "pw": ["pw.x", "-nk", "2"], "pseudo_dirs": [tmp_path]}
+    run = {"launcher": [str(launcher), "-n", 4], "pw": ["pw.x", "-nk", "2"], "pseudo_dirs": [tmp_path]}
     programs = Programs(EspressoRun(**run))
     with programs.session("test") as session:
         with pytest.raises(OracleCrash):
@@ -119,8 +119,9 @@ def test_how_it_is_run_is_not_in_the_hash_and_all_else_is():
 
 def test_other_files_than_the_default_ones_need_their_own_core_energy():
     others = {"pseudopotentials": {"C": "mine.UPF"}, "core_hole_pseudopotentials": {"C": "hole.UPF"}}
-    with pytest.raises(UserError, match="core_energy_ev"):
+    with pytest.raises(UserError, match=r"do not fit together; got no core_energy_ev.*hole\.UPF") as caught:
         make_oracle("espresso", others)
+    assert "cutoff_ry" not in str(caught.value)
     settings = EspressoSettings(**others, core_energy_ev=390.0)
     assert EspressoSettings(**settings.model_dump()) == settings
     assert EspressoSettings(**others, core_hole="none").core_hole == "none"
