@@ -218,10 +218,12 @@ def test_ctrl_c_ends_the_programs_that_are_running(finished, tmp_path, monkeypat
     """They are in sessions of their own, where no Ctrl-C of a terminal reaches them."""
     scratch = tmp_path / "scratch"
     monkeypatch.setenv(SCRATCH_VARIABLE, str(scratch))
+    # a process that a shell began in the background ignores it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def compute(absorber):
         with Session("test") as session:
-            session.run(["sleep", "300"]).check()
+            session.run(["sleep", "60"]).check()
         return row_of(absorber)
 
     def interrupt():
@@ -230,8 +232,11 @@ def test_ctrl_c_ends_the_programs_that_are_running(finished, tmp_path, monkeypat
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        each_absorber(range(3), compute, finished, RunSettings(workers=2))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            each_absorber(range(3), compute, finished, RunSettings(workers=2))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert list(scratch.iterdir()) == []
     assert not finished.folder.exists()
 
