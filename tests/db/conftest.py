@@ -1,6 +1,5 @@
 """A SQLite database and a PostgreSQL server for the tests of the database package."""
 
-import itertools
 import tempfile
 from pathlib import Path
 
@@ -23,38 +22,56 @@ pytest.register_assert_rewrite(
     "tests.db.contract_store",
 )
 
-_numbers = itertools.count()
-
 
 def server_folder() -> tempfile.TemporaryDirectory:
     """For a server, which runs as a user of its own: another pytest that begins would close pytest's folders to it."""
     return tempfile.TemporaryDirectory(prefix="nearedge-postgresql-", ignore_cleanup_errors=True)
 
 
+def pg_ctl(server, *arguments: str) -> None:
+    """Tell a server to start or to stop, and wait. ``-m immediate`` where its data are of no use any more: any other
+    stop first writes all databases to the disk, which took minutes.
+    """
+    import pgserver
+
+    pgserver.pg_ctl(["-w", *arguments], pgdata=server.pgdata, user=server.system_user)
+
+
 @pytest.fixture(scope="session")
 def postgresql_server():
-    """URL of a PostgreSQL server, without a database name of our own."""
+    """URL of a database of a PostgreSQL server."""
     pgserver = pytest.importorskip("pgserver", reason="pgserver is not installed: pip install pgserver")
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'nearedge[postgresql]'")
     with server_folder() as folder:
-        server = pgserver.get_server(folder)
+        server = pgserver.get_server(folder, cleanup_mode=None)
         server.psql("ALTER SYSTEM SET fsync = off;")  # a test database may be lost with the machine
         server.psql("SELECT pg_reload_conf();")
         yield server.get_uri()
-        server.cleanup()
+        pg_ctl(server, "-m", "immediate", "stop")
+
+
+def emptied(url: str) -> str:
+    """The URL of a PostgreSQL database, all of whose tables are gone, and nobody connected to it.
+
+    One database for all tests: the hundreds of files of each would take longer to remove than the tests take.
+    """
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        for statement in (
+            f"{others} AND datname = current_database()",
+            "DROP SCHEMA public CASCADE",
+            "CREATE SCHEMA public",
+        ):
+            connection.execute(text(statement))
+    engine.dispose()
+    return url
 
 
 @pytest.fixture
 def postgresql_url(postgresql_server):
-    """URL of a new, empty PostgreSQL database."""
-    name = f"test_{next(_numbers)}"
-    admin = create_engine(
-        postgresql_server.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
-    )
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    return postgresql_server.replace("/postgres?", f"/{name}?")
+    """URL of an empty PostgreSQL database."""
+    return emptied(postgresql_server)
 
 
 class OwnServer:
@@ -69,16 +86,15 @@ class OwnServer:
 
     def stop(self) -> None:
         """As an administrator does: whoever is connected is cut off."""
-        self._pg_ctl("-m", "fast", "stop")
+        pg_ctl(self._server, "-m", "fast", "stop")
 
     def start(self) -> None:
         """The same again."""
         self._server.ensure_postgres_running()
 
-    def _pg_ctl(self, *arguments: str) -> None:
-        import pgserver
-
-        pgserver.pg_ctl(["-w", *arguments], pgdata=self._server.pgdata, user=self._server.system_user)
+    def discard(self) -> None:
+        """Stop for good."""
+        pg_ctl(self._server, "-m", "immediate", "stop")
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +104,7 @@ def own_server():
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'nearedge[postgresql]'")
     server = OwnServer()
     yield server
-    server.stop()
+    server.discard()
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
+from tests.db.conftest import emptied
 from tests.db.contract_candidates import CandidatesContract
 from tests.db.contract_database import DocumentationContract, MigrationContract, QueryContract, ViewsContract
 from tests.db.contract_driver import DriverContract
@@ -50,13 +51,7 @@ class TestPostgreSQLRestarted(OutageContract):
 
     @pytest.fixture
     def database(self, own_server):
-        url = own_server.url.replace("postgresql://", "postgresql+psycopg://")
-        engine = create_engine(url)
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-        engine.dispose()
-        database = Database.open(own_server.url)
+        database = Database.open(emptied(own_server.url))
         yield database
         database.dispose()
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
-from tests.db.conftest import OwnServer
+from tests.db.conftest import OwnServer, emptied
 
 from nearedge.bench.loop_world import LoopWorld
 from nearedge.conductor import labelling, scoring
@@ -42,14 +42,13 @@ def server():
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'nearedge[postgresql]'")
     server = OwnServer()
     yield server
-    server.stop()
+    server.discard()
 
 
 @pytest.fixture
 def url(server):
     """Of an empty database on it."""
-    _on(server, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
-    return server.url
+    return emptied(server.url)
 
 
 def _on(server, *statements):
