@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # One thread per process: Ray runs several processes, and results then do not depend on the number of cores.
 export OMP_NUM_THREADS := 1
 
-.PHONY: setup dft campaign test test-platform test-others test-all check weights lock wheel clean
+.PHONY: setup dft campaign test test-platform test-services test-others test-all check weights lock wheel clean
 
 setup: $(READY)
 
@@ -47,15 +47,18 @@ $(DFT): requirements-dft.lock deploy/dft/siteconfig.py $(READY)
 campaign: setup
 	$(BIN)/nearedge run examples/quickstart.yaml
 
-# Two halves that take about as long, side by side; each is shown when it is done.
+# Three parts side by side, of which the last mostly waits for Ray and for servers; each is shown when it is done.
 test: setup
-	$(MAKE) --no-print-directory --output-sync=target -j 2 test-platform test-others
+	$(MAKE) --no-print-directory --output-sync=target -j 3 test-platform test-services test-others
 
 test-platform: setup
 	$(BIN)/python -m pytest -q -m "not slow" tests/platform
 
+test-services: setup
+	$(BIN)/python -m pytest -q -m "not slow" tests/services
+
 test-others: setup
-	$(BIN)/python -m pytest -q -m "not slow" tests --ignore tests/platform
+	$(BIN)/python -m pytest -q -m "not slow" tests --ignore tests/platform --ignore tests/services
 
 test-all: setup
 	$(BIN)/python -m pytest -q

@@ -137,7 +137,9 @@ class PotentialQuenches:
 
 @dataclass(frozen=True)
 class AnnealedNetworks:
-    """The networks of another job, annealed once more by the potential and relaxed and labelled by the oracle."""
+    """The networks of another job, annealed once more or quenched anew by the potential that has learnt from them,
+    and relaxed and labelled by the oracle.
+    """
 
     path: Path
     settings: PretrainingSettings
@@ -150,16 +152,33 @@ class AnnealedNetworks:
         """As `PotentialQuenches` makes its final networks, in the groups of those they were."""
         settings, oracle = self.settings, oracle_of(self.settings)
         before = networks(read_structures(self.networks)) if self.networks.stat().st_size else []
+        thin = [atoms for atoms in before if settings.quenched_anew(atoms)]
+        dense = [atoms for atoms in before if not settings.quenched_anew(atoms)]
+        made = [*(self.annealed(dense) if dense else []), *(self.quenched(thin) if thin else [])]
+        frames: list[Atoms] = []
+        for one, old in made:
+            name, density = str(old.info["group"]), float(old.info["density_g_cm3"])
+            frames += _polished(one, settings, oracle, name, density, int(old.info["seed"]))
+        return frames
+
+    def annealed(self, before: Sequence[Atoms]) -> list[tuple[Atoms, Atoms]]:
+        """Each network that came through, with the one it was."""
         seeds = [int(atoms.info["seed"]) for atoms in before]
         steps = RefinementSettings(anneal=self.anneal, first_steps=0)
         bare = [Atoms(a.symbols, positions=a.positions, cell=a.cell, pbc=True) for a in before]
         made = refine(bare, Potential.load(self.potential), steps, seeds=seeds)
-        frames: list[Atoms] = []
-        for one, old, seed in zip(made, before, seeds, strict=True):
-            if not one.failed:
-                name, density = str(old.info["group"]), float(old.info["density_g_cm3"])
-                frames += _polished(one.atoms, settings, oracle, name, density, seed)
-        return frames
+        return [(one.atoms, old) for one, old in zip(made, before, strict=True) if not one.failed]
+
+    def quenched(self, before: Sequence[Atoms]) -> list[tuple[Atoms, Atoms]]:
+        """The same for networks that are made anew, from their seeds."""
+        made = quench(
+            Potential.load(self.potential),
+            parse_composition(self.settings.formula(self.settings.network_atoms)),
+            [float(atoms.info["density_g_cm3"]) for atoms in before],
+            [int(atoms.info["seed"]) for atoms in before],
+            self.settings.thin_quench,
+        )
+        return [(one.final, old) for one, old in zip(made, before, strict=True) if one.final is not None]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Field
 
 from nearedge_services.oracles.seed import SeedSettings
@@ -10,6 +11,7 @@ from nearedge_services.potential.quench import QuenchSettings
 from nearedge_services.potential.settings import PotentialSettings
 from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.langevin import Thermostat
+from nearedge_services.structures.material import packing_fraction
 
 GOLDEN = 0.6180339887498949
 """Steps of the golden ratio spread any number of densities evenly."""
@@ -81,6 +83,11 @@ class PretrainingSettings(BaseModel):
 
     Prior and surrogate learn from what comes out, which lies lower by about 0.1 eV/atom.
     """
+    thin_quench: QuenchSettings | None = None
+    """Quenches thin networks anew, with the potential that has learnt, instead of annealing them: they keep the
+    two-fold atoms of a fast quench. None: all are annealed."""
+    thin_packing: float = Field(default=0.2, gt=0)
+    """Packing fraction of covalent spheres below which it applies: 2.15 g/cm³ in carbon."""
     polish: SeedSettings = SeedSettings(relax_steps=14, path_frames=2)
     """Relaxation of every network with the oracle's own method, where the potential still errs."""
     rattle_a: tuple[float, ...] = (0.05, 0.12)
@@ -114,6 +121,10 @@ class PretrainingSettings(BaseModel):
         low, high = self.density_g_cm3
         shares = (np.arange(count) * GOLDEN + offset) % 1.0
         return [round(float(low + (high - low) * share), 3) for share in shares]
+
+    def quenched_anew(self, atoms: Atoms) -> bool:
+        """Whether this network is so thin that it is quenched anew instead of annealed."""
+        return self.thin_quench is not None and packing_fraction(atoms) < self.thin_packing
 
     def left_out(self, density_g_cm3: float) -> bool:
         """Whether training must not see this density."""

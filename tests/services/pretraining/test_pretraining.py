@@ -1,8 +1,9 @@
 """Models from nothing: what training may see, jobs that are whole or missing, and the pipeline itself."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,13 +11,16 @@ from ase import Atoms
 
 from nearedge_db.errors import UserError
 from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.potential.quench import QuenchSettings
+from nearedge_services.pretraining import jobs
 from nearedge_services.pretraining.frames import networks, read_frames
 from nearedge_services.pretraining.jobs import rattled, run_job
 from nearedge_services.pretraining.pipeline import pretrain
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.pretraining.trainings import seen, split
+from nearedge_services.refinement import Anneal
 from nearedge_services.structures.composition import density_g_cm3
-from nearedge_services.structures.extxyz import read_structures
+from nearedge_services.structures.extxyz import read_structures, write_structures
 from nearedge_services.weights.labels import LabelledBy, labelled_by
 
 TINY = {
@@ -32,6 +36,7 @@ TINY = {
     "networks": 8,
     "network_quench": {"quench_steps": 10, "hold_steps": 2, "relax_steps": 2},
     "network_anneal": {"steps": 4},
+    "thin_quench": {"quench_steps": 8, "hold_steps": 2, "relax_steps": 2},
     "batch": 4,
     "generated": 6,
     "generated_evaluations": [3, 5],
@@ -115,6 +120,43 @@ def test_rattled_copies_have_the_asked_sizes():
     atoms = Atoms("C400", positions=np.zeros((400, 3)), cell=[20, 20, 20], pbc=True)
     for copy, size in zip(rattled(atoms, (0.05, 0.2), 3), (0.05, 0.2), strict=True):
         assert copy.positions.std() == pytest.approx(size, rel=0.1)
+
+
+def test_thin_networks_are_quenched_anew_and_dense_ones_annealed(tmp_path, monkeypatch):
+    """Each comes out in its group; one that explodes is left out."""
+
+    def carbon(density, seed):
+        atoms = Atoms("C8", positions=np.random.default_rng(seed).uniform(0, 4, (8, 3)), pbc=True)
+        atoms.set_cell([(8 * 12.011 / 0.602214 / density) ** (1 / 3)] * 3)
+        atoms.info.update(group=f"network-{seed}", seed=seed, density_g_cm3=density, network=True)
+        return atoms
+
+    before = [carbon(density, seed) for seed, density in enumerate((1.6, 2.1, 2.2, 3.4))]
+    write_structures(tmp_path / "network-000.extxyz", before)
+    asked = {}
+
+    def refined(structures, potential, settings, seeds):
+        asked["annealed"] = [round(density_g_cm3(atoms), 1) for atoms in structures], list(seeds)
+        return [SimpleNamespace(atoms=atoms, failed=False) for atoms in structures]
+
+    def quenched(potential, composition, densities, seeds, settings):
+        asked["quenched"] = composition.formula, list(densities), list(seeds), settings.quench_steps
+        return [SimpleNamespace(final=None), SimpleNamespace(final=carbon(densities[1], seeds[1]))]
+
+    monkeypatch.setattr(jobs.Potential, "load", lambda folder: None)
+    monkeypatch.setattr(jobs, "refine", refined)
+    monkeypatch.setattr(jobs, "quench", quenched)
+    monkeypatch.setattr(jobs, "_polished", lambda atoms, settings, oracle, *named: [named])
+    thin = QuenchSettings(quench_steps=7)
+    settings = PretrainingSettings(network_atoms=8, thin_quench=thin)
+    job = jobs.AnnealedNetworks(
+        tmp_path / "a.extxyz", settings, Anneal(), tmp_path, tmp_path / "network-000.extxyz"
+    )
+    assert job.make() == [("network-2", 2.2, 2), ("network-3", 3.4, 3), ("network-1", 2.1, 1)]
+    assert asked == {"annealed": ([2.2, 3.4], [2, 3]), "quenched": ("C8", [1.6, 2.1], [0, 1], 7)}
+    settings = settings.model_copy(update={"thin_quench": None})
+    assert len(replace(job, settings=settings).make()) == 4
+    assert asked["annealed"] == ([1.6, 2.1, 2.2, 3.4], [0, 1, 2, 3])
 
 
 @pytest.mark.slow
