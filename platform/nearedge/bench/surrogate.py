@@ -38,7 +38,7 @@ class SurrogateBenchSettings:
     """At each density."""
     rattle_a: tuple[float, ...] = (0.04, 0.1)
     """Standard deviations of displacements, Å; one copy of every network with each."""
-    generated: int = 6
+    generated: int = 16
     """Unguided structures, and as many guided ones."""
     sigmas_a: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
     """Noise levels (Å) at which the noise-aware network is measured."""
