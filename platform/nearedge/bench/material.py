@@ -49,9 +49,9 @@ class MaterialSettings:
     unit: str = "Si"
     densities_g_cm3: tuple[float, ...] = (2.15, 2.3, 2.45)
     atoms: int = 64
-    references: int = 3
+    references: int = 6
     generated: int = 8
-    refined: int = 3
+    refined: int = 8
     """Of those, how many are refined and labelled, at each density."""
     random: int = 2
     """Random starts that are refined in the same way, at each density."""
@@ -102,9 +102,9 @@ and references are at rest in the potential, not in the oracle."""
 SHORT = MaterialSettings(
     densities_g_cm3=(2.15, 2.3),
     atoms=32,
-    references=3,
+    references=6,
     generated=8,
-    refined=3,
+    refined=8,
     random=1,
     changes={
         **FULL,
@@ -185,7 +185,7 @@ class _Made:
         settings, chosen = self.pretraining, self.settings
         jobs = [
             PotentialQuenches(
-                self.folder / "references" / f"{chosen.atoms}-{density:g}.extxyz",
+                self.folder / "references" / f"{chosen.atoms}-{density:g}-{chosen.references}.extxyz",
                 settings.model_copy(update={"rattle_a": ()}),
                 settings.network_quench,
                 potential_folder(self.folder, settings.rounds),
