@@ -30,7 +30,7 @@ def server_folder() -> tempfile.TemporaryDirectory:
 
 def pg_ctl(server, *arguments: str) -> None:
     """Tell a server to start or to stop, and wait. ``-m immediate`` where its data are of no use any more: any other
-    stop first writes all databases to the disk, which took minutes.
+    stop first writes them to the disk.
     """
     import pgserver
 

@@ -27,6 +27,7 @@ from nearedge_services.refinement import RefinementSettings, refine
 from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.extxyz import read_structures, write_structures
+from nearedge_services.structures.material import packing_fraction
 from nearedge_services.structures.melt_quench import hot_frames
 
 
@@ -152,14 +153,18 @@ class AnnealedNetworks:
         """As `PotentialQuenches` makes its final networks, in the groups of those they were."""
         settings, oracle = self.settings, oracle_of(self.settings)
         before = networks(read_structures(self.networks)) if self.networks.stat().st_size else []
-        thin = [atoms for atoms in before if settings.quenched_anew(atoms)]
-        dense = [atoms for atoms in before if not settings.quenched_anew(atoms)]
+        thin = [atoms for atoms in before if self.quenched_anew(atoms)]
+        dense = [atoms for atoms in before if not self.quenched_anew(atoms)]
         made = [*(self.annealed(dense) if dense else []), *(self.quenched(thin) if thin else [])]
         frames: list[Atoms] = []
         for one, old in made:
             name, density = str(old.info["group"]), float(old.info["density_g_cm3"])
             frames += _polished(one, settings, oracle, name, density, int(old.info["seed"]))
         return frames
+
+    def quenched_anew(self, atoms: Atoms) -> bool:
+        """Whether this network is so thin that it is quenched anew instead of annealed."""
+        return self.settings.thin_quench is not None and packing_fraction(atoms) < self.anneal.thin_packing
 
     def annealed(self, before: Sequence[Atoms]) -> list[tuple[Atoms, Atoms]]:
         """Each network that came through, with the one it was."""

@@ -1,17 +1,15 @@
 """What decides how models are made from nothing."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from ase import Atoms
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nearedge_services.oracles.seed import SeedSettings
 from nearedge_services.potential.quench import QuenchSettings
 from nearedge_services.potential.settings import PotentialSettings
 from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.langevin import Thermostat
-from nearedge_services.structures.material import packing_fraction
 
 GOLDEN = 0.6180339887498949
 """Steps of the golden ratio spread any number of densities evenly."""
@@ -85,9 +83,7 @@ class PretrainingSettings(BaseModel):
     """
     thin_quench: QuenchSettings | None = None
     """Quenches thin networks anew, with the potential that has learnt, instead of annealing them: they keep the
-    two-fold atoms of a fast quench. None: all are annealed."""
-    thin_packing: float = Field(default=0.2, gt=0)
-    """Packing fraction of covalent spheres below which it applies: 2.15 g/cm³ in carbon."""
+    two-fold atoms of a fast quench. Thin: below ``thin_packing`` of the anneal. None: all are annealed."""
     polish: SeedSettings = SeedSettings(relax_steps=14, path_frames=2)
     """Relaxation of every network with the oracle's own method, where the potential still errs."""
     rattle_a: tuple[float, ...] = (0.05, 0.12)
@@ -108,6 +104,12 @@ class PretrainingSettings(BaseModel):
     models: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(MODELS))
     """Settings of the final ``prior``, ``surrogate`` and ``potential``."""
 
+    @model_validator(mode="after")
+    def _annealed(self) -> Self:
+        if self.thin_quench is not None and self.network_anneal is None:
+            raise ValueError("thin_quench has no effect without network_anneal")
+        return self
+
     def formula(self, atoms: int) -> str:
         """Composition of a cell of about so many atoms."""
         from nearedge_services.structures.composition import parse_composition
@@ -121,10 +123,6 @@ class PretrainingSettings(BaseModel):
         low, high = self.density_g_cm3
         shares = (np.arange(count) * GOLDEN + offset) % 1.0
         return [round(float(low + (high - low) * share), 3) for share in shares]
-
-    def quenched_anew(self, atoms: Atoms) -> bool:
-        """Whether this network is so thin that it is quenched anew instead of annealed."""
-        return self.thin_quench is not None and packing_fraction(atoms) < self.thin_packing
 
     def left_out(self, density_g_cm3: float) -> bool:
         """Whether training must not see this density."""

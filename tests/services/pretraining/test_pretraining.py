@@ -159,6 +159,12 @@ def test_thin_networks_are_quenched_anew_and_dense_ones_annealed(tmp_path, monke
     assert asked["annealed"] == ([1.6, 2.1, 2.2, 3.4], [0, 1, 2, 3])
 
 
+def test_a_quench_of_thin_networks_without_an_anneal_is_refused():
+    """It would have no effect."""
+    with pytest.raises(ValueError, match="no effect without network_anneal"):
+        PretrainingSettings(network_anneal=None, thin_quench=QuenchSettings())
+
+
 @pytest.mark.slow
 def test_pipeline_from_nothing_to_models(tmp_path):
     """Every stage for real, in its smallest form; the second call makes nothing again; other settings are refused."""
