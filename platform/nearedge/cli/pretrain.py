@@ -18,6 +18,12 @@ def pretrain(
         os.cpu_count() or 1
     ),
     seed: Annotated[int, typer.Option(min=0, help="Decides every network and every training.")] = 0,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Finished pretraining whose potential and networks are the start; default: nothing."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the pipeline, key=value (key.sub=value).")
     ] = None,
@@ -49,7 +55,7 @@ def pretrain(
                 rows[name] = progress.add_task(name, total=total)
             progress.update(rows[name], completed=done)
 
-        record = run_pipeline(folder, chosen, workers, report)
+        record = run_pipeline(folder, chosen, workers, report, start)
     for kind, metrics in record["metrics"].items():
         shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         console.print(f"{kind}: {shown}", markup=False)

@@ -25,7 +25,8 @@ from nearedge_services.pretraining.frames import networks
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.refinement import RefinementSettings, refine
 from nearedge_services.refinement.settings import Anneal
-from nearedge_services.structures.composition import parse_composition
+from nearedge_services.structures.compact import read_networks
+from nearedge_services.structures.composition import density_g_cm3, parse_composition
 from nearedge_services.structures.extxyz import read_structures, write_structures
 from nearedge_services.structures.material import packing_fraction
 from nearedge_services.structures.melt_quench import hot_frames
@@ -184,6 +185,29 @@ class AnnealedNetworks:
             self.settings.thin_quench,
         )
         return [(one.final, old) for one, old in zip(made, before, strict=True) if one.final is not None]
+
+
+@dataclass(frozen=True)
+class StartNetworks:
+    """Networks that earlier models learnt from, labelled anew, with rattled copies."""
+
+    path: Path
+    settings: PretrainingSettings
+    networks: Path
+    """File of compact networks."""
+    chosen: tuple[int, ...]
+    """Rows of that file."""
+
+    def make(self) -> list[Atoms]:
+        """Those frames that the oracle could label."""
+        settings, oracle = self.settings, oracle_of(self.settings)
+        every = read_networks(self.networks)
+        frames: list[Atoms] = []
+        for number in self.chosen:
+            atoms = every[number]
+            copies = rattled(atoms, settings.rattle_a, settings.seed + number)
+            frames += labelled([*copies, atoms], oracle, f"start-{number}", density_g_cm3(atoms))
+        return frames
 
 
 @dataclass(frozen=True)

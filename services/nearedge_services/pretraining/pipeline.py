@@ -12,7 +12,7 @@ from typing import Any
 from nearedge_db.errors import UserError
 from nearedge_services.inference.library import library_of, write_library
 from nearedge_services.networks.weights import CONFIG_FILE
-from nearedge_services.pretraining.frames import model_frames, networks, read_frames
+from nearedge_services.pretraining.frames import before_networks, model_frames, networks, read_frames
 from nearedge_services.pretraining.jobs import (
     AnnealedNetworks,
     FirstNetwork,
@@ -20,13 +20,21 @@ from nearedge_services.pretraining.jobs import (
     HotFrames,
     Job,
     PotentialQuenches,
+    StartNetworks,
     oracle_of,
 )
 from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
 from nearedge_services.pretraining.settings import PretrainingSettings
+from nearedge_services.pretraining.start import (
+    START_NETWORKS,
+    check_start,
+    copy_start,
+    potential_folder,
+    start_record,
+)
 from nearedge_services.pretraining.trainings import KINDS, seen, split, train_kind
 from nearedge_services.refinement.settings import Anneal
-from nearedge_services.structures.compact import write_networks
+from nearedge_services.structures.compact import read_networks, write_networks
 from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.extxyz import write_structures
 from nearedge_services.weights import LIBRARY_FILE, TRAINING_NETWORKS_FILE
@@ -37,15 +45,21 @@ RECORD_FILE = PRETRAINING_FILE
 NETWORKS_FILE = "networks.extxyz"
 
 
-def pretrain(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> dict[str, Any]:
+def pretrain(
+    folder: Path, settings: PretrainingSettings, workers: int, report: Report, start: Path | None = None
+) -> dict[str, Any]:
     """Make ``folder/models/{prior,surrogate,potential}`` and return the record, also in ``pretraining.json``.
 
-    Continues what is in the folder. Raises UserError when that was made with other settings.
+    From nothing, or with the potential and the networks of the models in ``start``. Continues what is in the folder.
+    Raises UserError when that was made with other settings or from another start.
     """
-    _claim(folder, settings)
+    _claim(folder, settings, start)
     frames = folder / "frames"
-    run_jobs("first networks", _first(frames, settings), workers, report)
-    run_jobs("hot frames", _hot(frames, settings), workers, report)
+    if start is None:
+        run_jobs("first networks", _first(frames, settings), workers, report)
+        run_jobs("hot frames", _hot(frames, settings), workers, report)
+    else:
+        run_jobs("start's networks", _start(folder, settings), workers, report)
     potential = _quenching_potential(folder, 0, settings, report)
     for number in range(1, settings.rounds + 1):
         run_jobs(f"round {number}", _round(frames, settings, number, potential), workers, report)
@@ -62,8 +76,8 @@ def pretrain(folder: Path, settings: PretrainingSettings, workers: int, report: 
     return write_record(folder, settings)
 
 
-def _claim(folder: Path, settings: PretrainingSettings) -> None:
-    """Say whose folder this is. Raises UserError for a folder of other settings."""
+def _claim(folder: Path, settings: PretrainingSettings, start: Path | None) -> None:
+    """Say whose folder this is. Raises UserError for a folder of other settings or another start."""
     path = folder / SETTINGS_FILE
     text = settings.model_dump_json(indent=1) + "\n"
     if path.exists():
@@ -77,8 +91,24 @@ def _claim(folder: Path, settings: PretrainingSettings) -> None:
                 got=", ".join(changed),
                 fix="give another folder, or the same settings to continue",
             )
+        check_start(folder, start)
+    elif start is not None:
+        copy_start(start, folder, settings)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+
+
+def _start(folder: Path, settings: PretrainingSettings) -> list[Job]:
+    count, networks_file = len(read_networks(folder / START_NETWORKS)), folder / START_NETWORKS
+    return [
+        StartNetworks(
+            folder / "frames" / f"start-{first:03d}.extxyz",
+            settings,
+            networks_file,
+            tuple(range(first, min(first + settings.batch, count))),
+        )
+        for first in range(0, count, settings.batch)
+    ]
 
 
 def _first(frames: Path, settings: PretrainingSettings) -> list[Job]:
@@ -185,25 +215,23 @@ def _quenches(
     return jobs
 
 
-def potential_folder(folder: Path, number: int) -> Path:
-    """Where a pretraining keeps the potential that quenches after so many rounds."""
-    return folder / f"potential-{number}"
-
-
 def _quenching_potential(folder: Path, number: int, settings: PretrainingSettings, report: Report) -> Path:
     """The potential after so many rounds, trained if it is not there."""
+    from nearedge_services.potential.potential import Potential
     from nearedge_services.potential.training import train_potential
 
     path = potential_folder(folder, number)
     if (path / CONFIG_FILE).exists():
         return path
-    frames = read_frames(folder, "first", "hot", *(f"round{k}" for k in range(1, number + 1)))
+    frames = read_frames(folder, *before_networks(number))
+    before = potential_folder(folder, number - 1) if start_record(folder) is not None else None
     held_out = set(sorted({atoms.info["group"] for atoms in frames})[:: settings.held_out_every])
     potential, metrics = train_potential(
         [atoms for atoms in frames if atoms.info["group"] not in held_out],
         [atoms for atoms in frames if atoms.info["group"] in held_out],
         settings.potential,
         settings.seed + number,
+        initial=None if before is None else Potential.load(before),
         progress=lambda share, _: report(f"potential {number}", round(100 * share), 100),
     )
     potential.save(path)
@@ -248,6 +276,7 @@ def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
             kind: json.loads((models / kind / "metrics.json").read_text(encoding="utf-8")) for kind in KINDS
         },
         "networks": len(made),
+        "start": start_record(folder),
     }
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
     (folder / RECORD_FILE).write_text(text, encoding="utf-8")

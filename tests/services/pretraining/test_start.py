@@ -1,0 +1,99 @@
+"""What a pretraining takes from earlier models: copied once, recorded, and refused where it does not fit."""
+
+import json
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from nearedge_db.errors import UserError
+from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.pretraining.frames import networks
+from nearedge_services.pretraining.jobs import StartNetworks
+from nearedge_services.pretraining.settings import PretrainingSettings
+from nearedge_services.pretraining.start import (
+    START_NETWORKS,
+    check_start,
+    copy_start,
+    potential_folder,
+    start_record,
+)
+from nearedge_services.structures.compact import read_networks, write_networks
+
+CELL_A = 3.567
+DIAMOND = Atoms(
+    "C8",
+    scaled_positions=[
+        [x + s, y + s, z + s]
+        for x, y, z in ((0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0))
+        for s in (0, 0.25)
+    ],
+    cell=[CELL_A] * 3,
+    pbc=True,
+)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """What a finished pretraining of carbon leaves, as far as a start looks at it."""
+    folder = tmp_path / "first"
+    (folder / "models" / "potential").mkdir(parents=True)
+    (folder / "models" / "potential" / "config.json").write_text('{"a": 1}')
+    write_networks(folder / "models" / "training_networks.npz", [DIAMOND, DIAMOND])
+    (folder / "pretraining.json").write_text(json.dumps({"settings": {"unit": "C", "seed": 3}}))
+    return folder
+
+
+def test_potential_networks_and_record_are_copied(tmp_path, finished):
+    """And the folder knows its start again, and no other."""
+    folder = tmp_path / "second"
+    assert start_record(folder) is None
+    copy_start(finished, folder, PretrainingSettings())
+    assert (potential_folder(folder, 0) / "config.json").read_text() == '{"a": 1}'
+    assert len(read_networks(folder / START_NETWORKS)) == 2
+    assert start_record(folder) == {"settings": {"unit": "C", "seed": 3}}
+    check_start(folder, finished)
+    with pytest.raises(UserError, match="another start"):
+        check_start(folder, None)
+    (finished / "pretraining.json").write_text(json.dumps({"settings": {"unit": "C", "seed": 4}}))
+    with pytest.raises(UserError, match="another start"):
+        check_start(folder, finished)
+
+
+def test_shipped_models_are_a_start_too(tmp_path, finished):
+    """They lie beside their record."""
+    flat = tmp_path / "shipped"
+    (finished / "models").rename(flat)
+    (finished / "pretraining.json").rename(flat / "pretraining.json")
+    copy_start(flat, tmp_path / "second", PretrainingSettings())
+    assert (potential_folder(tmp_path / "second", 0) / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["pretraining.json", "models/potential/config.json", "models/training_networks.npz"]
+)
+def test_an_unfinished_start_is_refused(tmp_path, finished, name):
+    """Before anything is copied; the message names the file."""
+    (finished / name).unlink()
+    with pytest.raises(UserError, match=r"no models to start from.*" + name.rsplit("/", 1)[-1]):
+        copy_start(finished, tmp_path / "second", PretrainingSettings())
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_start_of_another_material_is_refused(tmp_path, finished):
+    with pytest.raises(UserError, match="another material"):
+        copy_start(finished, tmp_path / "second", PretrainingSettings(unit="Si"))
+
+
+def test_networks_of_the_start_are_labelled_with_rattled_copies(tmp_path):
+    """The chosen rows only; density and group are theirs."""
+    write_networks(tmp_path / START_NETWORKS, [Atoms("C", cell=[9] * 3, pbc=True), DIAMOND])
+    settings = PretrainingSettings(rattle_a=(0.05,))
+    frames = StartNetworks(tmp_path / "a.extxyz", settings, tmp_path / START_NETWORKS, (1,)).make()
+    assert [atoms.info["group"] for atoms in frames] == ["start-1"] * 2
+    assert frames[0].info["density_g_cm3"] == pytest.approx(3.516, abs=0.01)
+    assert not networks(frames)
+    rattled, still = (make_oracle("xtb", {}).label(atoms) for atoms in frames)
+    assert frames[1].info["REF_energy"] == pytest.approx(still.energy_ev, abs=1e-6)
+    assert np.abs(frames[0].positions - frames[1].positions).std() > 0.01
+    assert rattled.energy_ev > still.energy_ev
