@@ -42,3 +42,15 @@ def test_silicon_gets_its_own_lengths_and_temperatures_and_a_changed_key_leaves_
     )
     assert settings.models["prior"]["steps"] == 7
     assert settings.models["prior"]["cutoff_a"] > 6
+
+
+def test_a_start_makes_thin_carbon_anew_and_all_of_another_material():
+    carbon = read_settings("C", "1.4:3.6", 0, ["networks=8"], started=True)
+    assert carbon.anew_g_cm3 == (1.4, 1.85)
+    assert carbon.networks == 8
+    assert carbon.network_anneal is None
+    silicon = read_settings("Si", "2.0:2.6", 0, [], started=True)
+    assert silicon.anew_g_cm3 is None
+    assert silicon.network_quench.temperature_k < carbon.network_quench.temperature_k
+    with pytest.raises(UserError, match="within density_g_cm3"):
+        read_settings("C", "2:3", 0, [], started=True)

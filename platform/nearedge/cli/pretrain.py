@@ -39,7 +39,7 @@ def pretrain(
 
     from nearedge_services.pretraining.pipeline import pretrain as run_pipeline
 
-    chosen = read_settings(unit, density, seed, settings or [])
+    chosen = read_settings(unit, density, seed, settings or [], started=start is not None)
     console = Console()
     with Progress(
         TextColumn("{task.description:16s}"),
@@ -62,12 +62,12 @@ def pretrain(
     console.print(f"models in {folder / 'models'}", markup=False)
 
 
-def read_settings(unit: str, density: str, seed: int, pairs: list[str]) -> Any:
+def read_settings(unit: str, density: str, seed: int, pairs: list[str], started: bool = False) -> Any:
     """The pipeline's settings from the command line. Raises UserError that names the wrong key."""
     from pydantic import ValidationError
 
     from nearedge.cli.label import parse_settings
-    from nearedge_services.pretraining.materials import material_values
+    from nearedge_services.pretraining.materials import material_values, started_values
     from nearedge_services.pretraining.settings import PretrainingSettings
     from nearedge_services.structures.bond_order import ELEMENTS
     from nearedge_services.structures.composition import parse_composition
@@ -78,7 +78,8 @@ def read_settings(unit: str, density: str, seed: int, pairs: list[str]) -> Any:
             "the melt-quench has no potential for an element", got=", ".join(unknown), fix="use C, Si or SiC"
         )
     given = {"unit": unit, "density_g_cm3": _range(density), "seed": seed}
-    values: dict[str, Any] = given if unit == "C" else {**material_values(unit), **given}
+    usual = started_values(unit) if started else {} if unit == "C" else material_values(unit)
+    values: dict[str, Any] = {**usual, **given}
     chosen = parse_settings(pairs)
     standard = PretrainingSettings().model_dump()
     for key in chosen:

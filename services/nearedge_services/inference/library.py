@@ -83,6 +83,23 @@ def library_from(frames: Sequence[Atoms], spectra: Array, grid: EnergyGrid, abso
     )
 
 
+def joined(first: Library, second: Library) -> Library:
+    """Both libraries in one; their groups stay apart (those of the first get a prefix). UserError for two grids."""
+    if first.grid != second.grid:
+        raise UserError(
+            "two libraries of spectra have different energy grids",
+            got=f"{first.grid} and {second.grid}",
+            fix="label both with the same settings",
+        )
+    return Library(
+        first.grid,
+        np.concatenate([first.spectra, second.spectra]),
+        np.concatenate([first.densities_g_cm3, second.densities_g_cm3]),
+        np.concatenate([first.shares, second.shares]),
+        (*(f"start-{group}" for group in first.groups), *second.groups),
+    )
+
+
 def write_library(path: str | Path, library: Library) -> None:
     """Write a library (.npz): four bytes for each point of a spectrum."""
     np.savez_compressed(

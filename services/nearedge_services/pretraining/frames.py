@@ -15,14 +15,9 @@ def read_frames(folder: Path, *names: str) -> list[Atoms]:
     return [atoms for file in files if file.stat().st_size for atoms in read_structures(file)]
 
 
-def before_networks(rounds: int) -> tuple[str, ...]:
-    """Names of the stages, up to this round, from which only the potential learns."""
-    return "first", "hot", "start", *(f"round{number}" for number in range(1, rounds + 1))
-
-
 def model_frames(folder: Path, settings: PretrainingSettings) -> list[Atoms]:
     """Those of the networks that prior and surrogate learn from."""
-    return read_frames(folder, "network" if settings.network_anneal is None else "annealed")
+    return read_frames(folder, "kept", "network" if settings.network_anneal is None else "annealed")
 
 
 def networks(frames: Sequence[Atoms]) -> list[Atoms]:

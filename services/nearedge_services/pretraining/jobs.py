@@ -28,7 +28,6 @@ from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.compact import read_networks
 from nearedge_services.structures.composition import density_g_cm3, parse_composition
 from nearedge_services.structures.extxyz import read_structures, write_structures
-from nearedge_services.structures.material import packing_fraction
 from nearedge_services.structures.melt_quench import hot_frames
 
 
@@ -139,8 +138,8 @@ class PotentialQuenches:
 
 @dataclass(frozen=True)
 class AnnealedNetworks:
-    """The networks of another job, annealed once more or quenched anew by the potential that has learnt from them,
-    and relaxed and labelled by the oracle.
+    """The networks of another job, annealed once more by the potential that has learnt from them, and relaxed and
+    labelled by the oracle.
     """
 
     path: Path
@@ -154,42 +153,23 @@ class AnnealedNetworks:
         """As `PotentialQuenches` makes its final networks, in the groups of those they were."""
         settings, oracle = self.settings, oracle_of(self.settings)
         before = networks(read_structures(self.networks)) if self.networks.stat().st_size else []
-        thin = [atoms for atoms in before if self.quenched_anew(atoms)]
-        dense = [atoms for atoms in before if not self.quenched_anew(atoms)]
-        made = [*(self.annealed(dense) if dense else []), *(self.quenched(thin) if thin else [])]
-        frames: list[Atoms] = []
-        for one, old in made:
-            name, density = str(old.info["group"]), float(old.info["density_g_cm3"])
-            frames += _polished(one, settings, oracle, name, density, int(old.info["seed"]))
-        return frames
-
-    def quenched_anew(self, atoms: Atoms) -> bool:
-        """Whether this network is so thin that it is quenched anew instead of annealed."""
-        return self.settings.thin_quench is not None and packing_fraction(atoms) < self.anneal.thin_packing
-
-    def annealed(self, before: Sequence[Atoms]) -> list[tuple[Atoms, Atoms]]:
-        """Each network that came through, with the one it was."""
+        if not before:
+            return []
         seeds = [int(atoms.info["seed"]) for atoms in before]
         steps = RefinementSettings(anneal=self.anneal, first_steps=0)
         bare = [Atoms(a.symbols, positions=a.positions, cell=a.cell, pbc=True) for a in before]
         made = refine(bare, Potential.load(self.potential), steps, seeds=seeds)
-        return [(one.atoms, old) for one, old in zip(made, before, strict=True) if not one.failed]
-
-    def quenched(self, before: Sequence[Atoms]) -> list[tuple[Atoms, Atoms]]:
-        """The same for networks that are made anew, from their seeds."""
-        made = quench(
-            Potential.load(self.potential),
-            parse_composition(self.settings.formula(self.settings.network_atoms)),
-            [float(atoms.info["density_g_cm3"]) for atoms in before],
-            [int(atoms.info["seed"]) for atoms in before],
-            self.settings.thin_quench,
-        )
-        return [(one.final, old) for one, old in zip(made, before, strict=True) if one.final is not None]
+        frames: list[Atoms] = []
+        for one, old, seed in zip(made, before, seeds, strict=True):
+            if not one.failed:
+                name, density = str(old.info["group"]), float(old.info["density_g_cm3"])
+                frames += _polished(one.atoms, settings, oracle, name, density, seed)
+        return frames
 
 
 @dataclass(frozen=True)
-class StartNetworks:
-    """Networks that earlier models learnt from, labelled anew, with rattled copies."""
+class KeptNetworks:
+    """Networks that earlier models learnt from, labelled, with rattled copies."""
 
     path: Path
     settings: PretrainingSettings
@@ -205,8 +185,14 @@ class StartNetworks:
         frames: list[Atoms] = []
         for number in self.chosen:
             atoms = every[number]
-            copies = rattled(atoms, settings.rattle_a, settings.seed + number)
-            frames += labelled([*copies, atoms], oracle, f"start-{number}", density_g_cm3(atoms))
+            name, density = f"kept-{number}", density_g_cm3(atoms)
+            frames += labelled(
+                rattled(atoms, settings.rattle_a, settings.seed + number), oracle, name, density
+            )
+            ends = labelled([atoms], oracle, name, density)
+            for end in ends:
+                end.info["network"] = True
+            frames += ends
         return frames
 
 

@@ -7,6 +7,7 @@ from nearedge_services.potential.quench import QuenchSettings
 from nearedge_services.potential.settings import PotentialSettings
 from nearedge_services.pretraining.settings import MODELS, PretrainingSettings
 from nearedge_services.structures.composition import parse_composition
+from nearedge_services.structures.langevin import Thermostat
 from nearedge_services.structures.material import Scales
 from nearedge_services.surrogate.settings import SurrogateSettings
 
@@ -36,6 +37,23 @@ def material_values(unit: str) -> dict[str, Any]:
             "cutoff_a": scales.length * standard.potential.cutoff_a,
         },
         "models": {kind: {**given, **model_cutoffs(kind, scales)} for kind, given in MODELS.items()},
+    }
+
+
+def started_values(unit: str) -> dict[str, Any]:
+    """Values of `PretrainingSettings` for a pretraining that starts from earlier models of this unit: networks are
+    quenched from a hot melt and not annealed; of carbon thin ones only, which an anneal orders too much.
+
+    Raises UserError for a unit that is no formula.
+    """
+    scales = Scales.of(parse_composition(unit))
+    hot = QuenchSettings(temperature_k=8000.0, quench_steps=3000, thermostat=Thermostat(timestep_fs=1.5))
+    return {
+        **({} if unit == "C" else material_values(unit)),
+        "networks": 32,
+        "anew_g_cm3": (1.4, 1.85) if unit == "C" else None,
+        "network_quench": quench_values(hot, scales),
+        "network_anneal": None,
     }
 
 

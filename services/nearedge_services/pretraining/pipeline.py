@@ -1,4 +1,5 @@
-"""From nothing to three models: networks, labels, trainings. Every finished piece is kept and never made again.
+"""To three models, from nothing or from earlier ones: networks, labels, trainings. Every finished piece is kept and
+never made again.
 
 Example:
     >>> pretrain(Path("pretrained"), PretrainingSettings(), workers=2, report=print)     # doctest: +SKIP
@@ -9,33 +10,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
+
 from nearedge_db.errors import UserError
-from nearedge_services.inference.library import library_of, write_library
+from nearedge_services.inference.library import Library, joined, library_of, read_library, write_library
 from nearedge_services.networks.weights import CONFIG_FILE
-from nearedge_services.pretraining.frames import before_networks, model_frames, networks, read_frames
+from nearedge_services.pretraining.frames import model_frames, networks, read_frames
 from nearedge_services.pretraining.jobs import (
     AnnealedNetworks,
     FirstNetwork,
     GeneratedStructures,
     HotFrames,
     Job,
+    KeptNetworks,
     PotentialQuenches,
-    StartNetworks,
     oracle_of,
 )
 from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
-from nearedge_services.pretraining.settings import PretrainingSettings
+from nearedge_services.pretraining.settings import Band, PretrainingSettings
 from nearedge_services.pretraining.start import (
+    START_LIBRARY,
     START_NETWORKS,
     check_start,
     copy_start,
-    potential_folder,
     start_record,
 )
 from nearedge_services.pretraining.trainings import KINDS, seen, split, train_kind
 from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.compact import read_networks, write_networks
-from nearedge_services.structures.composition import parse_composition
+from nearedge_services.structures.composition import density_g_cm3, parse_composition
 from nearedge_services.structures.extxyz import write_structures
 from nearedge_services.weights import LIBRARY_FILE, TRAINING_NETWORKS_FILE
 from nearedge_services.weights.labels import PRETRAINING_FILE, LabelledBy
@@ -50,16 +53,25 @@ def pretrain(
 ) -> dict[str, Any]:
     """Make ``folder/models/{prior,surrogate,potential}`` and return the record, also in ``pretraining.json``.
 
-    From nothing, or with the potential and the networks of the models in ``start``. Continues what is in the folder.
-    Raises UserError when that was made with other settings or from another start.
+    From nothing, or with the potential of the models in ``start`` and those of their networks whose densities are not
+    to be made anew. Continues what is in the folder. Raises UserError when that was made with other settings or from
+    another start.
     """
     _claim(folder, settings, start)
-    frames = folder / "frames"
     if start is None:
-        run_jobs("first networks", _first(frames, settings), workers, report)
-        run_jobs("hot frames", _hot(frames, settings), workers, report)
+        _begin(folder, settings, workers, report)
     else:
-        run_jobs("start's networks", _start(folder, settings), workers, report)
+        _begin_from_start(folder, settings, workers, report)
+    run_jobs("generated", _generated(folder, settings), workers, report)
+    _train(("surrogate",), folder, settings, workers, report)
+    return write_record(folder, settings)
+
+
+def _begin(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> None:
+    """Potential, networks and prior from nothing."""
+    frames = folder / "frames"
+    run_jobs("first networks", _first(frames, settings), workers, report)
+    run_jobs("hot frames", _hot(frames, settings), workers, report)
     potential = _quenching_potential(folder, 0, settings, report)
     for number in range(1, settings.rounds + 1):
         run_jobs(f"round {number}", _round(frames, settings, number, potential), workers, report)
@@ -71,13 +83,20 @@ def pretrain(
         _train(("potential",), folder, settings, workers, report)
         run_jobs("annealed", _annealed(folder, settings, settings.network_anneal), workers, report)
         _train(("prior",), folder, settings, workers, report)
-    run_jobs("generated", _generated(folder, settings), workers, report)
-    _train(("surrogate",), folder, settings, workers, report)
-    return write_record(folder, settings)
+
+
+def _begin_from_start(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> None:
+    """Networks by the start's potential, beside those that are kept, and the prior."""
+    run_jobs("kept networks", _kept(folder, settings), workers, report)
+    potential = folder / "models" / "potential"
+    run_jobs("networks", _networks(folder / "frames", settings, potential), workers, report)
+    if settings.network_anneal is not None:
+        run_jobs("annealed", _annealed(folder, settings, settings.network_anneal), workers, report)
+    _train(("prior",), folder, settings, workers, report)
 
 
 def _claim(folder: Path, settings: PretrainingSettings, start: Path | None) -> None:
-    """Say whose folder this is. Raises UserError for a folder of other settings or another start."""
+    """Say whose folder this is. Raises UserError for a folder of other settings or from another start."""
     path = folder / SETTINGS_FILE
     text = settings.model_dump_json(indent=1) + "\n"
     if path.exists():
@@ -98,16 +117,18 @@ def _claim(folder: Path, settings: PretrainingSettings, start: Path | None) -> N
     path.write_text(text, encoding="utf-8")
 
 
-def _start(folder: Path, settings: PretrainingSettings) -> list[Job]:
-    count, networks_file = len(read_networks(folder / START_NETWORKS)), folder / START_NETWORKS
+def _kept(folder: Path, settings: PretrainingSettings) -> list[Job]:
+    """Networks of the start at densities that are not made anew."""
+    file = folder / START_NETWORKS
+    rows = [k for k, atoms in enumerate(read_networks(file)) if not settings.anew(density_g_cm3(atoms))]
     return [
-        StartNetworks(
-            folder / "frames" / f"start-{first:03d}.extxyz",
+        KeptNetworks(
+            folder / "frames" / f"kept-{first:03d}.extxyz",
             settings,
-            networks_file,
-            tuple(range(first, min(first + settings.batch, count))),
+            file,
+            tuple(rows[first : first + settings.batch]),
         )
-        for first in range(0, count, settings.batch)
+        for first in range(0, len(rows), settings.batch)
     ]
 
 
@@ -148,6 +169,7 @@ def _networks(frames: Path, settings: PretrainingSettings, potential: Path) -> l
         count=settings.networks,
         first_seed=settings.seed + 100_000,
         offset=0.5,
+        band=settings.anew_g_cm3,
     )
 
 
@@ -192,10 +214,11 @@ def _quenches(
     count: int,
     first_seed: int,
     offset: float,
+    band: Band | None = None,
 ) -> list[Job]:
-    """Jobs of ``settings.batch`` quenches each."""
+    """Jobs of ``settings.batch`` quenches each, at densities of this band (default: the whole range)."""
     final = name == "network"
-    densities = settings.densities(count, offset)
+    densities = settings.densities(count, offset, band)
     jobs: list[Job] = []
     for first in range(0, count, settings.batch):
         chosen = range(first, min(first + settings.batch, count))
@@ -215,23 +238,25 @@ def _quenches(
     return jobs
 
 
+def potential_folder(folder: Path, number: int) -> Path:
+    """Where a pretraining keeps the potential that quenches after so many rounds."""
+    return folder / f"potential-{number}"
+
+
 def _quenching_potential(folder: Path, number: int, settings: PretrainingSettings, report: Report) -> Path:
     """The potential after so many rounds, trained if it is not there."""
-    from nearedge_services.potential.potential import Potential
     from nearedge_services.potential.training import train_potential
 
     path = potential_folder(folder, number)
     if (path / CONFIG_FILE).exists():
         return path
-    frames = read_frames(folder, *before_networks(number))
-    before = potential_folder(folder, number - 1) if start_record(folder) is not None else None
+    frames = read_frames(folder, "first", "hot", *(f"round{k}" for k in range(1, number + 1)))
     held_out = set(sorted({atoms.info["group"] for atoms in frames})[:: settings.held_out_every])
     potential, metrics = train_potential(
         [atoms for atoms in frames if atoms.info["group"] not in held_out],
         [atoms for atoms in frames if atoms.info["group"] in held_out],
         settings.potential,
         settings.seed + number,
-        initial=None if before is None else Potential.load(before),
         progress=lambda share, _: report(f"potential {number}", round(100 * share), 100),
     )
     potential.save(path)
@@ -259,16 +284,15 @@ def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
     """What was made of what, and how good it is: ``pretraining.json``.
 
     Beside the models: the networks that the prior learnt from, to tell whether it repeats them, and all labelled
-    networks as a library for inference. Beside the record: these networks with their labels.
+    networks as a library for inference, with those of the start that were kept. Beside the record: these networks
+    with their labels.
     """
     models = folder / "models"
     made = networks(model_frames(folder, settings))
     write_structures(folder / NETWORKS_FILE, made)
     train, _ = split([atoms for atoms in made if seen(atoms, settings)], settings)
     write_networks(models / TRAINING_NETWORKS_FILE, train)
-    write_library(
-        models / LIBRARY_FILE, library_of(made, next(iter(parse_composition(settings.unit).counts)))
-    )
+    write_library(models / LIBRARY_FILE, _library(folder, made, settings))
     record = {
         "settings": settings.model_dump(mode="json"),
         **LabelledBy.of(oracle_of(settings)).as_record(),
@@ -281,3 +305,14 @@ def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
     (folder / RECORD_FILE).write_text(text, encoding="utf-8")
     return record
+
+
+def _library(folder: Path, made: Sequence[Atoms], settings: PretrainingSettings) -> Library:
+    """Of the networks made here, and of all that the start had at densities that were not made anew."""
+    absorber = next(iter(parse_composition(settings.unit).counts))
+    if start_record(folder) is None:
+        return library_of(made, absorber)
+    before = read_library(folder / START_LIBRARY)
+    rows = [k for k, density in enumerate(before.densities_g_cm3) if not settings.anew(density)]
+    here = [atoms for atoms in made if settings.anew(float(atoms.info["density_g_cm3"]))]
+    return joined(before.subset(rows), library_of(here, absorber))

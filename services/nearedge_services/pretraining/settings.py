@@ -70,6 +70,9 @@ class PretrainingSettings(BaseModel):
         thermostat=Thermostat(timestep_fs=2.0),
     )
     """Slow around the freezing, where what is gained per step is largest; the relaxation does the rest."""
+    anew_g_cm3: Band | None = None
+    """Densities (g/cm³) at which networks are made; a pretraining that starts from earlier models keeps theirs at
+    all others. None: the whole range."""
     network_anneal: Anneal | None = Anneal(
         steps=1500,
         start_k=4500.0,
@@ -81,9 +84,6 @@ class PretrainingSettings(BaseModel):
 
     Prior and surrogate learn from what comes out, which lies lower by about 0.1 eV/atom.
     """
-    thin_quench: QuenchSettings | None = None
-    """Quenches thin networks anew, with the potential that has learnt, instead of annealing them: they keep the
-    two-fold atoms of a fast quench. Thin: below ``thin_packing`` of the anneal. None: all are annealed."""
     polish: SeedSettings = SeedSettings(relax_steps=14, path_frames=2)
     """Relaxation of every network with the oracle's own method, where the potential still errs."""
     rattle_a: tuple[float, ...] = (0.05, 0.12)
@@ -105,9 +105,10 @@ class PretrainingSettings(BaseModel):
     """Settings of the final ``prior``, ``surrogate`` and ``potential``."""
 
     @model_validator(mode="after")
-    def _annealed(self) -> Self:
-        if self.thin_quench is not None and self.network_anneal is None:
-            raise ValueError("thin_quench has no effect without network_anneal")
+    def _anew_within(self) -> Self:
+        low, high = self.anew_g_cm3 or self.density_g_cm3
+        if not self.density_g_cm3[0] <= low < high <= self.density_g_cm3[1]:
+            raise ValueError("anew_g_cm3 must be a range within density_g_cm3")
         return self
 
     def formula(self, atoms: int) -> str:
@@ -118,11 +119,16 @@ class PretrainingSettings(BaseModel):
         repeats = max(round(atoms / unit.size), 1)
         return "".join(f"{symbol}{count * repeats}" for symbol, count in unit.counts.items())
 
-    def densities(self, count: int, offset: float) -> list[float]:
-        """``count`` densities in g/cm³ that fill the range evenly, in no order."""
-        low, high = self.density_g_cm3
+    def densities(self, count: int, offset: float, band: Band | None = None) -> list[float]:
+        """``count`` densities in g/cm³ that fill the band (default: the whole range) evenly, in no order."""
+        low, high = band or self.density_g_cm3
         shares = (np.arange(count) * GOLDEN + offset) % 1.0
         return [round(float(low + (high - low) * share), 3) for share in shares]
+
+    def anew(self, density_g_cm3: float) -> bool:
+        """Whether networks of this density are made, and none of an earlier pretraining kept."""
+        low, high = self.anew_g_cm3 or self.density_g_cm3
+        return low <= density_g_cm3 <= high
 
     def left_out(self, density_g_cm3: float) -> bool:
         """Whether training must not see this density."""

@@ -8,17 +8,15 @@ from typing import Any
 from nearedge_db.errors import UserError
 from nearedge_services.networks.weights import CONFIG_FILE
 from nearedge_services.pretraining.settings import PretrainingSettings
-from nearedge_services.weights import TRAINING_NETWORKS_FILE
+from nearedge_services.weights import LIBRARY_FILE, TRAINING_NETWORKS_FILE
 from nearedge_services.weights.labels import PRETRAINING_FILE
 
 START_FILE = "start.json"
 """Record of the models that a pretraining started from."""
 START_NETWORKS = "start_networks.npz"
-
-
-def potential_folder(folder: Path, number: int) -> Path:
-    """Where a pretraining keeps the potential that quenches after so many rounds."""
-    return folder / f"potential-{number}"
+"""The networks that those models learnt from."""
+START_LIBRARY = "start_library.npz"
+"""Their library of spectra."""
 
 
 def copy_start(start: Path, folder: Path, settings: PretrainingSettings) -> None:
@@ -34,8 +32,9 @@ def copy_start(start: Path, folder: Path, settings: PretrainingSettings) -> None
             fix=f"give models for {settings.unit}",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(models / "potential", potential_folder(folder, 0), dirs_exist_ok=True)
+    shutil.copytree(models / "potential", folder / "models" / "potential", dirs_exist_ok=True)
     shutil.copy(models / TRAINING_NETWORKS_FILE, folder / START_NETWORKS)
+    shutil.copy(models / LIBRARY_FILE, folder / START_LIBRARY)
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
     (folder / START_FILE).write_text(text, encoding="utf-8")
 
@@ -64,7 +63,8 @@ def _models_of(start: Path) -> Path:
 
 def _record_of(start: Path) -> dict[str, Any]:
     models = _models_of(start)
-    needed = (start / PRETRAINING_FILE, models / "potential" / CONFIG_FILE, models / TRAINING_NETWORKS_FILE)
+    files = (f"potential/{CONFIG_FILE}", TRAINING_NETWORKS_FILE, LIBRARY_FILE)
+    needed = (start / PRETRAINING_FILE, *(models / file for file in files))
     missing = [path for path in needed if not path.is_file()]
     if missing:
         raise UserError(

@@ -7,9 +7,8 @@ from typing import Any
 
 from ase import Atoms
 
-from nearedge_services.pretraining.frames import before_networks, model_frames, networks, read_frames
+from nearedge_services.pretraining.frames import model_frames, networks, read_frames
 from nearedge_services.pretraining.settings import PretrainingSettings
-from nearedge_services.pretraining.start import potential_folder, start_record
 
 KINDS = ("prior", "potential", "surrogate")
 """The longest training first."""
@@ -33,9 +32,8 @@ def train_kind(kind: str, folder: Path, settings: PretrainingSettings) -> dict[s
         more, judged = split(made, settings)
         model, metrics = _surrogate([*train, *more], [*held_out, *judged], given, settings.seed, progress)
     else:
-        more = read_frames(folder, *before_networks(settings.rounds))
-        before = potential_folder(folder, settings.rounds) if start_record(folder) is not None else None
-        model, metrics = _potential([*more, *train], held_out, given, settings.seed, before, progress)
+        more = read_frames(folder, "first", "hot", *(f"round{k + 1}" for k in range(settings.rounds)))
+        model, metrics = _potential([*more, *train], held_out, given, settings.seed, progress)
     text = json.dumps(metrics, indent=1, sort_keys=True) + "\n"
     target.mkdir(parents=True, exist_ok=True)
     (target / "metrics.json").write_text(text, encoding="utf-8")
@@ -88,18 +86,9 @@ def _surrogate(
 
 
 def _potential(
-    train: list[Atoms],
-    held_out: list[Atoms],
-    given: dict[str, Any],
-    seed: int,
-    before: Path | None,
-    progress: _Progress,
+    train: list[Atoms], held_out: list[Atoms], given: dict[str, Any], seed: int, progress: _Progress
 ) -> tuple[Any, dict[str, float]]:
-    from nearedge_services.potential.potential import Potential
     from nearedge_services.potential.settings import PotentialSettings
     from nearedge_services.potential.training import train_potential
 
-    initial = None if before is None else Potential.load(before)
-    return train_potential(
-        train, held_out, PotentialSettings(**given), seed, initial=initial, progress=progress
-    )
+    return train_potential(train, held_out, PotentialSettings(**given), seed, progress=progress)

@@ -5,7 +5,7 @@ import pytest
 from ase.build import bulk
 
 from nearedge_db.errors import UserError
-from nearedge_services.inference.library import library_of, read_library, write_library
+from nearedge_services.inference.library import joined, library_of, read_library, write_library
 
 
 def labelled(group=None):
@@ -35,6 +35,17 @@ def test_a_library_comes_back_from_its_file(tmp_path):
     assert np.allclose(back.spectra, library.spectra, rtol=1e-6)
     assert np.array_equal(back.shares, library.shares)
     assert np.array_equal(back.densities_g_cm3, library.densities_g_cm3)
+
+
+def test_joined_libraries_keep_their_groups_apart():
+    """Networks of two pretrainings may bear the same name."""
+    both = joined(library_of([labelled("a"), labelled("a")], "C"), library_of([labelled("a")], "C"))
+    assert both.groups == ("start-a", "start-a", "a")
+    assert len(both) == len(both.densities_g_cm3) == len(both.shares) == 3
+    other = labelled()
+    other.info["xanes_energies"] = np.linspace(0, 5, 21)
+    with pytest.raises(UserError, match="different energy grids"):
+        joined(both, library_of([other], "C"))
 
 
 def test_in_a_window_spectra_have_unit_area_there():

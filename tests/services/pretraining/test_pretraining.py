@@ -1,26 +1,23 @@
 """Models from nothing: what training may see, jobs that are whole or missing, and the pipeline itself."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ase import Atoms
 
 from nearedge_db.errors import UserError
+from nearedge_services.inference.library import read_library
 from nearedge_services.oracles.factory import make_oracle
-from nearedge_services.potential.quench import QuenchSettings
-from nearedge_services.pretraining import jobs
 from nearedge_services.pretraining.frames import networks, read_frames
 from nearedge_services.pretraining.jobs import rattled, run_job
 from nearedge_services.pretraining.pipeline import pretrain
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.pretraining.trainings import seen, split
-from nearedge_services.refinement import Anneal
 from nearedge_services.structures.composition import density_g_cm3
-from nearedge_services.structures.extxyz import read_structures, write_structures
+from nearedge_services.structures.extxyz import read_structures
 from nearedge_services.weights.labels import LabelledBy, labelled_by
 
 TINY = {
@@ -36,7 +33,6 @@ TINY = {
     "networks": 8,
     "network_quench": {"quench_steps": 10, "hold_steps": 2, "relax_steps": 2},
     "network_anneal": {"steps": 4},
-    "thin_quench": {"quench_steps": 8, "hold_steps": 2, "relax_steps": 2},
     "batch": 4,
     "generated": 6,
     "generated_evaluations": [3, 5],
@@ -122,49 +118,6 @@ def test_rattled_copies_have_the_asked_sizes():
         assert copy.positions.std() == pytest.approx(size, rel=0.1)
 
 
-def test_thin_networks_are_quenched_anew_and_dense_ones_annealed(tmp_path, monkeypatch):
-    """Each comes out in its group; one that explodes is left out."""
-
-    def carbon(density, seed):
-        atoms = Atoms("C8", positions=np.random.default_rng(seed).uniform(0, 4, (8, 3)), pbc=True)
-        atoms.set_cell([(8 * 12.011 / 0.602214 / density) ** (1 / 3)] * 3)
-        atoms.info.update(group=f"network-{seed}", seed=seed, density_g_cm3=density, network=True)
-        return atoms
-
-    before = [carbon(density, seed) for seed, density in enumerate((1.6, 2.1, 2.2, 3.4))]
-    write_structures(tmp_path / "network-000.extxyz", before)
-    asked = {}
-
-    def refined(structures, potential, settings, seeds):
-        asked["annealed"] = [round(density_g_cm3(atoms), 1) for atoms in structures], list(seeds)
-        return [SimpleNamespace(atoms=atoms, failed=False) for atoms in structures]
-
-    def quenched(potential, composition, densities, seeds, settings):
-        asked["quenched"] = composition.formula, list(densities), list(seeds), settings.quench_steps
-        return [SimpleNamespace(final=None), SimpleNamespace(final=carbon(densities[1], seeds[1]))]
-
-    monkeypatch.setattr(jobs.Potential, "load", lambda folder: None)
-    monkeypatch.setattr(jobs, "refine", refined)
-    monkeypatch.setattr(jobs, "quench", quenched)
-    monkeypatch.setattr(jobs, "_polished", lambda atoms, settings, oracle, *named: [named])
-    thin = QuenchSettings(quench_steps=7)
-    settings = PretrainingSettings(network_atoms=8, thin_quench=thin)
-    job = jobs.AnnealedNetworks(
-        tmp_path / "a.extxyz", settings, Anneal(), tmp_path, tmp_path / "network-000.extxyz"
-    )
-    assert job.make() == [("network-2", 2.2, 2), ("network-3", 3.4, 3), ("network-1", 2.1, 1)]
-    assert asked == {"annealed": ([2.2, 3.4], [2, 3]), "quenched": ("C8", [1.6, 2.1], [0, 1], 7)}
-    settings = settings.model_copy(update={"thin_quench": None})
-    assert len(replace(job, settings=settings).make()) == 4
-    assert asked["annealed"] == ([1.6, 2.1, 2.2, 3.4], [0, 1, 2, 3])
-
-
-def test_a_quench_of_thin_networks_without_an_anneal_is_refused():
-    """It would have no effect."""
-    with pytest.raises(ValueError, match="no effect without network_anneal"):
-        PretrainingSettings(network_anneal=None, thin_quench=QuenchSettings())
-
-
 @pytest.mark.slow
 def test_pipeline_from_nothing_to_models(tmp_path):
     """Every stage for real, in its smallest form; the second call makes nothing again; other settings are refused."""
@@ -194,3 +147,25 @@ def test_pipeline_from_nothing_to_models(tmp_path):
     assert labelled_by(tmp_path / "models") == LabelledBy.of(make_oracle("xtb", {}))
     with pytest.raises(UserError, match="other settings"):
         pretrain(tmp_path, settings.model_copy(update={"seed": 1}), 1, lambda *_: None)
+    start_from(tmp_path, settings)
+
+
+def start_from(first, settings):
+    """Models from those: thin networks anew, the others kept, the potential as it was."""
+    values = {"anew_g_cm3": (1.4, 2.2), "networks": 4, "network_anneal": None}
+    settings = PretrainingSettings.model_validate({**settings.model_dump(), **values})
+    second = first / "second"
+    record = pretrain(second, settings, 2, lambda *_: None, start=first)
+    kept, made = networks(read_frames(second, "kept")), networks(read_frames(second, "network"))
+    assert kept
+    assert len(made) == 4
+    assert all(density_g_cm3(atoms) > 2.2 for atoms in kept)
+    assert all(density_g_cm3(atoms) < 2.2 for atoms in made)
+    assert record["networks"] == len(kept) + 4
+    assert record["start"] == json.loads((first / "pretraining.json").read_text())
+    weights = [folder / "models" / "potential" / "weights.safetensors" for folder in (first, second)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    before, now = (read_library(folder / "models" / "library.npz") for folder in (first, second))
+    assert len(now) == 4 + sum(before.densities_g_cm3 > 2.2)
+    with pytest.raises(UserError, match="another start"):
+        pretrain(second, settings, 1, lambda *_: None)

@@ -9,13 +9,13 @@ from ase import Atoms
 from nearedge_db.errors import UserError
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.pretraining.frames import networks
-from nearedge_services.pretraining.jobs import StartNetworks
+from nearedge_services.pretraining.jobs import KeptNetworks
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.pretraining.start import (
+    START_LIBRARY,
     START_NETWORKS,
     check_start,
     copy_start,
-    potential_folder,
     start_record,
 )
 from nearedge_services.structures.compact import read_networks, write_networks
@@ -40,6 +40,7 @@ def finished(tmp_path):
     (folder / "models" / "potential").mkdir(parents=True)
     (folder / "models" / "potential" / "config.json").write_text('{"a": 1}')
     write_networks(folder / "models" / "training_networks.npz", [DIAMOND, DIAMOND])
+    (folder / "models" / "library.npz").write_bytes(b"library")
     (folder / "pretraining.json").write_text(json.dumps({"settings": {"unit": "C", "seed": 3}}))
     return folder
 
@@ -49,7 +50,8 @@ def test_potential_networks_and_record_are_copied(tmp_path, finished):
     folder = tmp_path / "second"
     assert start_record(folder) is None
     copy_start(finished, folder, PretrainingSettings())
-    assert (potential_folder(folder, 0) / "config.json").read_text() == '{"a": 1}'
+    assert (folder / "models" / "potential" / "config.json").read_text() == '{"a": 1}'
+    assert (folder / START_LIBRARY).read_bytes() == b"library"
     assert len(read_networks(folder / START_NETWORKS)) == 2
     assert start_record(folder) == {"settings": {"unit": "C", "seed": 3}}
     check_start(folder, finished)
@@ -66,11 +68,17 @@ def test_shipped_models_are_a_start_too(tmp_path, finished):
     (finished / "models").rename(flat)
     (finished / "pretraining.json").rename(flat / "pretraining.json")
     copy_start(flat, tmp_path / "second", PretrainingSettings())
-    assert (potential_folder(tmp_path / "second", 0) / "config.json").exists()
+    assert (tmp_path / "second" / "models" / "potential" / "config.json").exists()
 
 
 @pytest.mark.parametrize(
-    "name", ["pretraining.json", "models/potential/config.json", "models/training_networks.npz"]
+    "name",
+    [
+        "pretraining.json",
+        "models/potential/config.json",
+        "models/training_networks.npz",
+        "models/library.npz",
+    ],
 )
 def test_an_unfinished_start_is_refused(tmp_path, finished, name):
     """Before anything is copied; the message names the file."""
@@ -85,15 +93,27 @@ def test_a_start_of_another_material_is_refused(tmp_path, finished):
         copy_start(finished, tmp_path / "second", PretrainingSettings(unit="Si"))
 
 
-def test_networks_of_the_start_are_labelled_with_rattled_copies(tmp_path):
-    """The chosen rows only; density and group are theirs."""
+def test_kept_networks_are_labelled_with_rattled_copies(tmp_path):
+    """The chosen rows only; density and group are theirs, and the network itself is marked."""
     write_networks(tmp_path / START_NETWORKS, [Atoms("C", cell=[9] * 3, pbc=True), DIAMOND])
     settings = PretrainingSettings(rattle_a=(0.05,))
-    frames = StartNetworks(tmp_path / "a.extxyz", settings, tmp_path / START_NETWORKS, (1,)).make()
-    assert [atoms.info["group"] for atoms in frames] == ["start-1"] * 2
+    frames = KeptNetworks(tmp_path / "a.extxyz", settings, tmp_path / START_NETWORKS, (1,)).make()
+    assert [atoms.info["group"] for atoms in frames] == ["kept-1"] * 2
     assert frames[0].info["density_g_cm3"] == pytest.approx(3.516, abs=0.01)
-    assert not networks(frames)
+    assert networks(frames) == frames[1:]
     rattled, still = (make_oracle("xtb", {}).label(atoms) for atoms in frames)
     assert frames[1].info["REF_energy"] == pytest.approx(still.energy_ev, abs=1e-6)
     assert np.abs(frames[0].positions - frames[1].positions).std() > 0.01
     assert rattled.energy_ev > still.energy_ev
+
+
+def test_networks_are_made_anew_in_a_band_within_the_range_of_densities():
+    settings = PretrainingSettings(density_g_cm3=(1.4, 3.6), anew_g_cm3=(1.4, 1.85))
+    assert [settings.anew(d) for d in (1.4, 1.85, 1.86, 3.0)] == [True, True, False, False]
+    assert PretrainingSettings().anew(3.0)
+    densities = settings.densities(20, 0.5, settings.anew_g_cm3)
+    assert min(densities) == pytest.approx(1.4, abs=0.05)
+    assert max(densities) == pytest.approx(1.85, abs=0.05)
+    assert all(settings.anew(density) for density in densities)
+    with pytest.raises(ValueError, match="within density_g_cm3"):
+        PretrainingSettings(density_g_cm3=(2.0, 3.0), anew_g_cm3=(1.4, 2.5))
