@@ -72,7 +72,8 @@ check: setup
 # Makes the shipped carbon models anew, from nothing: about two hours of two cores. An interrupted call goes on.
 WEIGHTS := services/nearedge_services/weights/carbon
 weights: setup
-	$(BIN)/nearedge pretrain build/pretrained
+	$(BIN)/nearedge pretrain build/first
+	$(BIN)/nearedge pretrain build/pretrained --start build/first
 	for kind in prior surrogate potential; do mkdir -p $(WEIGHTS)/$$kind; \
 		cp build/pretrained/models/$$kind/*.json build/pretrained/models/$$kind/weights.safetensors $(WEIGHTS)/$$kind/; done
 	cp build/pretrained/pretraining.json build/pretrained/models/*.npz $(WEIGHTS)/

@@ -50,7 +50,7 @@ def started_values(unit: str) -> dict[str, Any]:
     hot = QuenchSettings(temperature_k=8000.0, quench_steps=3000, thermostat=Thermostat(timestep_fs=1.5))
     return {
         **({} if unit == "C" else material_values(unit)),
-        "networks": 32,
+        "networks": 24,
         "anew_g_cm3": (1.4, 1.85) if unit == "C" else None,
         "network_quench": quench_values(hot, scales),
         "network_anneal": None,

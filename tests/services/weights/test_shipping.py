@@ -11,6 +11,7 @@ from hatchling.builders.wheel import WheelBuilder
 from nearedge_services import weights
 from nearedge_services.inference.library import read_library
 from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.pretraining.materials import started_values
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.weights.labels import LabelledBy, labelled_by
 
@@ -64,7 +65,10 @@ def test_the_library_that_comes_with_the_program_fits_the_default_oracle():
     assert read_library(path).grid == oracle.grid
 
 
-def test_the_defaults_of_a_pretraining_are_those_of_the_models_that_come_with_the_program():
+def test_the_defaults_of_both_pretrainings_are_those_of_the_models_that_come_with_the_program():
+    """The first from nothing, the second from what the first made."""
     path = Path(weights.__file__).parent / "carbon" / "pretraining.json"
-    shipped = json.loads(path.read_text(encoding="utf-8"))["settings"]
-    assert PretrainingSettings().model_dump(mode="json") == shipped
+    shipped = json.loads(path.read_text(encoding="utf-8"))
+    assert PretrainingSettings().model_dump(mode="json") == shipped["start"]["settings"]
+    started = PretrainingSettings.model_validate(started_values("C"))
+    assert started.model_dump(mode="json") == shipped["settings"]
