@@ -69,7 +69,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Makes the shipped carbon models anew, from nothing: about two hours of two cores. An interrupted call goes on.
+# Makes the shipped carbon models anew, from nothing: about three hours of two cores. An interrupted call goes on.
 WEIGHTS := services/nearedge_services/weights/carbon
 weights: setup
 	$(BIN)/nearedge pretrain build/first

@@ -52,5 +52,13 @@ def test_a_start_makes_thin_carbon_anew_and_all_of_another_material():
     silicon = read_settings("Si", "2.0:2.6", 0, [], started=True)
     assert silicon.anew_g_cm3 is None
     assert silicon.network_quench.temperature_k < carbon.network_quench.temperature_k
-    with pytest.raises(UserError, match="within density_g_cm3"):
+    with pytest.raises(UserError, match=r"'anew_g_cm3'.*\(1.4, 1.85\).*within density_g_cm3"):
         read_settings("C", "2:3", 0, [], started=True)
+
+
+def test_a_start_takes_an_anneal_and_refuses_settings_of_what_it_keeps():
+    anneal = read_settings("C", "1.4:3.6", 0, ["network_anneal.steps=7"], started=True).network_anneal
+    assert anneal == PretrainingSettings().network_anneal.model_copy(update={"steps": 7})
+    for pair in ("models.potential.steps=7", "rounds=1", "first_networks=3"):
+        with pytest.raises(UserError, match="no effect with a start"):
+            read_settings("C", "1.4:3.6", 0, [pair], started=True)

@@ -1,4 +1,4 @@
-"""``nearedge pretrain``: the three models from nothing, on data the program makes itself."""
+"""``nearedge pretrain``: the three models, from nothing or from earlier ones, on data the program makes itself."""
 
 import os
 from copy import deepcopy
@@ -8,6 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from nearedge_db.errors import UserError
+
+NOT_WITH_A_START = ("small_atoms", "first", "hot", "round", "potential", "models.potential")
+"""Beginnings of the settings of what a start makes superfluous."""
 
 
 def pretrain(
@@ -30,9 +33,11 @@ def pretrain(
 ) -> None:
     """Melt-quench networks, label them with the oracle, and train prior, surrogate and potential on them.
 
-    Takes hours for the defaults; every finished piece is kept, and the same command goes on after an interruption.
+    With a start the potential stays as it was. Takes hours for the defaults; every finished piece is kept, and the same command goes on after an interruption.
 
     Example: nearedge pretrain pretrained/carbon --unit C --density 1.4:3.6
+
+    Example: nearedge pretrain pretrained/second --start pretrained/carbon
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -81,11 +86,18 @@ def read_settings(unit: str, density: str, seed: int, pairs: list[str], started:
     usual = started_values(unit) if started else {} if unit == "C" else material_values(unit)
     values: dict[str, Any] = {**usual, **given}
     chosen = parse_settings(pairs)
+    idle = [key for key in chosen if started and key.startswith(NOT_WITH_A_START)]
+    if idle:
+        raise UserError(
+            "a setting has no effect with a start",
+            got=idle[0],
+            fix="leave it out: the start's potential is kept",
+        )
     standard = PretrainingSettings().model_dump()
     for key in chosen:
         top, _, below = key.partition(".")
-        if below and isinstance(standard.get(top), dict):
-            values.setdefault(top, deepcopy(standard[top]))  # one key changed: the others stay as they were
+        if below and isinstance(standard.get(top), dict) and not isinstance(values.get(top), dict):
+            values[top] = deepcopy(standard[top])  # one key changed: the others stay as they were
     for key, value in chosen.items():
         _put(values, key, value)
     try:

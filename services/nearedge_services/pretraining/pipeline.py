@@ -29,6 +29,7 @@ from nearedge_services.pretraining.jobs import (
 from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
 from nearedge_services.pretraining.settings import Band, PretrainingSettings
 from nearedge_services.pretraining.start import (
+    START_FILE,
     START_LIBRARY,
     START_NETWORKS,
     check_start,
@@ -53,9 +54,9 @@ def pretrain(
 ) -> dict[str, Any]:
     """Make ``folder/models/{prior,surrogate,potential}`` and return the record, also in ``pretraining.json``.
 
-    From nothing, or with the potential of the models in ``start`` and those of their networks whose densities are not
-    to be made anew. Continues what is in the folder. Raises UserError when that was made with other settings or from
-    another start.
+    From nothing, or with the potential of the models in ``start`` and those of their training networks whose densities
+    are not to be made anew. Continues what is in the folder. Raises UserError when that was made with other settings
+    or from another start.
     """
     _claim(folder, settings, start)
     if start is None:
@@ -99,6 +100,8 @@ def _claim(folder: Path, settings: PretrainingSettings, start: Path | None) -> N
     """Say whose folder this is. Raises UserError for a folder of other settings or from another start."""
     path = folder / SETTINGS_FILE
     text = settings.model_dump_json(indent=1) + "\n"
+    if path.exists() or (folder / START_FILE).exists():
+        check_start(folder, start)
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         models_aside = {"models"}
@@ -110,7 +113,6 @@ def _claim(folder: Path, settings: PretrainingSettings, start: Path | None) -> N
                 got=", ".join(changed),
                 fix="give another folder, or the same settings to continue",
             )
-        check_start(folder, start)
     elif start is not None:
         copy_start(start, folder, settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,9 +120,9 @@ def _claim(folder: Path, settings: PretrainingSettings, start: Path | None) -> N
 
 
 def _kept(folder: Path, settings: PretrainingSettings) -> list[Job]:
-    """Networks of the start at densities that are not made anew."""
+    """Training networks of the start at densities of the range that are not made anew."""
     file = folder / START_NETWORKS
-    rows = [k for k, atoms in enumerate(read_networks(file)) if not settings.anew(density_g_cm3(atoms))]
+    rows = [k for k, atoms in enumerate(read_networks(file)) if settings.kept(density_g_cm3(atoms))]
     return [
         KeptNetworks(
             folder / "frames" / f"kept-{first:03d}.extxyz",
@@ -313,6 +315,6 @@ def _library(folder: Path, made: Sequence[Atoms], settings: PretrainingSettings)
     if start_record(folder) is None:
         return library_of(made, absorber)
     before = read_library(folder / START_LIBRARY)
-    rows = [k for k, density in enumerate(before.densities_g_cm3) if not settings.anew(density)]
+    rows = [k for k, density in enumerate(before.densities_g_cm3) if settings.kept(density)]
     here = [atoms for atoms in made if settings.anew(float(atoms.info["density_g_cm3"]))]
     return joined(before.subset(rows), library_of(here, absorber))

@@ -1,9 +1,9 @@
-"""What decides how models are made from nothing."""
+"""What decides how models are made."""
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from nearedge_services.oracles.seed import SeedSettings
 from nearedge_services.potential.quench import QuenchSettings
@@ -32,7 +32,8 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 class PretrainingSettings(BaseModel):
-    """Settings of the whole pipeline; the defaults are those of the shipped carbon models."""
+    """Settings of the whole pipeline. The defaults, from nothing, are those of the first of the two pretrainings of the
+    shipped carbon models; those of the second are `materials.started_values`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -104,12 +105,13 @@ class PretrainingSettings(BaseModel):
     models: dict[str, dict[str, Any]] = Field(default_factory=lambda: dict(MODELS))
     """Settings of the final ``prior``, ``surrogate`` and ``potential``."""
 
-    @model_validator(mode="after")
-    def _anew_within(self) -> Self:
-        low, high = self.anew_g_cm3 or self.density_g_cm3
-        if not self.density_g_cm3[0] <= low < high <= self.density_g_cm3[1]:
-            raise ValueError("anew_g_cm3 must be a range within density_g_cm3")
-        return self
+    @field_validator("anew_g_cm3")
+    @classmethod
+    def _anew_within(cls, band: Band | None, info: ValidationInfo) -> Band | None:
+        low, high = info.data.get("density_g_cm3", (0.0, float("inf")))
+        if band is not None and not low <= band[0] < band[1] <= high:
+            raise ValueError("give a range within density_g_cm3")
+        return band
 
     def formula(self, atoms: int) -> str:
         """Composition of a cell of about so many atoms."""
@@ -126,9 +128,14 @@ class PretrainingSettings(BaseModel):
         return [round(float(low + (high - low) * share), 3) for share in shares]
 
     def anew(self, density_g_cm3: float) -> bool:
-        """Whether networks of this density are made, and none of an earlier pretraining kept."""
+        """Whether networks of this density, to 0.001 g/cm³, are made here."""
         low, high = self.anew_g_cm3 or self.density_g_cm3
-        return low <= density_g_cm3 <= high
+        return low <= round(density_g_cm3, 3) <= high
+
+    def kept(self, density_g_cm3: float) -> bool:
+        """Whether networks of this density are taken from the models that a pretraining starts from."""
+        low, high = self.density_g_cm3
+        return low <= round(density_g_cm3, 3) <= high and not self.anew(density_g_cm3)
 
     def left_out(self, density_g_cm3: float) -> bool:
         """Whether training must not see this density."""

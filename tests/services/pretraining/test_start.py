@@ -10,6 +10,7 @@ from nearedge_db.errors import UserError
 from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.pretraining.frames import networks
 from nearedge_services.pretraining.jobs import KeptNetworks
+from nearedge_services.pretraining.pipeline import _claim as claim
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.pretraining.start import (
     START_LIBRARY,
@@ -19,6 +20,7 @@ from nearedge_services.pretraining.start import (
     start_record,
 )
 from nearedge_services.structures.compact import read_networks, write_networks
+from nearedge_services.weights.labels import LabelledBy
 
 CELL_A = 3.567
 DIAMOND = Atoms(
@@ -32,16 +34,19 @@ DIAMOND = Atoms(
     pbc=True,
 )
 
+RECORD = {"settings": {"unit": "C", "seed": 3}, **LabelledBy.of(make_oracle("xtb", {})).as_record()}
+
 
 @pytest.fixture
 def finished(tmp_path):
     """What a finished pretraining of carbon leaves, as far as a start looks at it."""
     folder = tmp_path / "first"
     (folder / "models" / "potential").mkdir(parents=True)
-    (folder / "models" / "potential" / "config.json").write_text('{"a": 1}')
+    for name in ("config.json", "metrics.json", "weights.safetensors"):
+        (folder / "models" / "potential" / name).write_text('{"a": 1}')
     write_networks(folder / "models" / "training_networks.npz", [DIAMOND, DIAMOND])
     (folder / "models" / "library.npz").write_bytes(b"library")
-    (folder / "pretraining.json").write_text(json.dumps({"settings": {"unit": "C", "seed": 3}}))
+    (folder / "pretraining.json").write_text(json.dumps(RECORD))
     return folder
 
 
@@ -53,13 +58,32 @@ def test_potential_networks_and_record_are_copied(tmp_path, finished):
     assert (folder / "models" / "potential" / "config.json").read_text() == '{"a": 1}'
     assert (folder / START_LIBRARY).read_bytes() == b"library"
     assert len(read_networks(folder / START_NETWORKS)) == 2
-    assert start_record(folder) == {"settings": {"unit": "C", "seed": 3}}
+    assert start_record(folder) == RECORD
     check_start(folder, finished)
-    with pytest.raises(UserError, match="another start"):
+    with pytest.raises(UserError, match="begun from earlier models"):
         check_start(folder, None)
-    (finished / "pretraining.json").write_text(json.dumps({"settings": {"unit": "C", "seed": 4}}))
+    (finished / "models" / "library.npz").write_bytes(b"another")
     with pytest.raises(UserError, match="another start"):
         check_start(folder, finished)
+
+
+def test_a_folder_is_claimed_once_for_its_start(tmp_path, finished):
+    """Also when the copying was interrupted: what is missing is copied then."""
+    folder, settings = tmp_path / "second", PretrainingSettings()
+    copy_start(finished, folder, settings)
+    (folder / START_LIBRARY).unlink()
+    with pytest.raises(UserError, match="begun from earlier models"):
+        claim(folder, settings, None)
+    claim(folder, settings, finished)
+    assert (folder / START_LIBRARY).exists()
+    claim(folder, settings, finished)
+    with pytest.raises(UserError, match="begun from earlier models"):
+        claim(folder, settings.model_copy(update={"seed": 1}), None)
+    with pytest.raises(UserError, match="other settings"):
+        claim(folder, settings.model_copy(update={"seed": 1}), finished)
+    claim(tmp_path / "nothing", settings, None)
+    with pytest.raises(UserError, match="another start"):
+        claim(tmp_path / "nothing", settings, finished)
 
 
 def test_shipped_models_are_a_start_too(tmp_path, finished):
@@ -88,6 +112,26 @@ def test_an_unfinished_start_is_refused(tmp_path, finished, name):
     assert not (tmp_path / "second").exists()
 
 
+@pytest.mark.parametrize("text", ["{", "{}", "[]"])
+def test_a_damaged_record_is_named(tmp_path, finished, text):
+    (finished / "pretraining.json").write_text(text)
+    with pytest.raises(UserError, match="damaged"):
+        copy_start(finished, tmp_path / "second", PretrainingSettings())
+
+
+def test_models_of_a_pretraining_are_found_as_a_start(tmp_path, finished):
+    """Their record lies one folder above."""
+    copy_start(finished / "models", tmp_path / "second", PretrainingSettings())
+    assert start_record(tmp_path / "second") == RECORD
+
+
+def test_a_start_by_another_oracle_is_refused(tmp_path, finished):
+    settings = PretrainingSettings(oracle_settings={"sigma_ev": 0.9})
+    with pytest.raises(UserError, match="another oracle"):
+        copy_start(finished, tmp_path / "second", settings)
+    assert not (tmp_path / "second").exists()
+
+
 def test_a_start_of_another_material_is_refused(tmp_path, finished):
     with pytest.raises(UserError, match="another material"):
         copy_start(finished, tmp_path / "second", PretrainingSettings(unit="Si"))
@@ -109,7 +153,9 @@ def test_kept_networks_are_labelled_with_rattled_copies(tmp_path):
 
 def test_networks_are_made_anew_in_a_band_within_the_range_of_densities():
     settings = PretrainingSettings(density_g_cm3=(1.4, 3.6), anew_g_cm3=(1.4, 1.85))
-    assert [settings.anew(d) for d in (1.4, 1.85, 1.86, 3.0)] == [True, True, False, False]
+    assert [settings.anew(d) for d in (1.39999999, 1.85000001, 1.86, 3.0)] == [True, True, False, False]
+    assert [settings.kept(d) for d in (1.3, 1.4, 1.86, 3.0, 3.7)] == [False, False, True, True, False]
+    assert not PretrainingSettings(density_g_cm3=(2.0, 3.0)).kept(1.5)
     assert PretrainingSettings().anew(3.0)
     densities = settings.densities(20, 0.5, settings.anew_g_cm3)
     assert min(densities) == pytest.approx(1.4, abs=0.05)
