@@ -45,20 +45,46 @@ def test_silicon_gets_its_own_lengths_and_temperatures_and_a_changed_key_leaves_
 
 
 def test_a_start_makes_thin_carbon_anew_and_all_of_another_material():
-    carbon = read_settings("C", "1.4:3.6", 0, ["networks=8"], started=True)
+    carbon = read_settings("C", "1.4:3.6", 0, ["networks=8"], "networks")
     assert carbon.anew_g_cm3 == (1.4, 1.85)
     assert carbon.networks == 8
     assert carbon.network_anneal is None
-    silicon = read_settings("Si", "2.0:2.6", 0, [], started=True)
+    silicon = read_settings("Si", "2.0:2.6", 0, [], "networks")
     assert silicon.anew_g_cm3 is None
     assert silicon.network_quench.temperature_k < carbon.network_quench.temperature_k
     with pytest.raises(UserError, match=r"'anew_g_cm3'.*\(1.4, 1.85\).*within density_g_cm3"):
-        read_settings("C", "2:3", 0, [], started=True)
+        read_settings("C", "2:3", 0, [], "networks")
 
 
 def test_a_start_takes_an_anneal_and_refuses_settings_of_what_it_keeps():
-    anneal = read_settings("C", "1.4:3.6", 0, ["network_anneal.steps=7"], started=True).network_anneal
+    anneal = read_settings("C", "1.4:3.6", 0, ["network_anneal.steps=7"], "networks").network_anneal
     assert anneal == PretrainingSettings().network_anneal.model_copy(update={"steps": 7})
-    for pair in ("models.potential.steps=7", "rounds=1", "first_networks=3"):
-        with pytest.raises(UserError, match="no effect with a start"):
-            read_settings("C", "1.4:3.6", 0, [pair], started=True)
+
+
+@pytest.mark.parametrize(
+    ("anew", "pair"),
+    [
+        ("networks", "models.potential.steps=7"),
+        ("networks", "rounds=1"),
+        ("networks", "first_networks=3"),
+        ("networks", "renews=potential"),
+        ("potential", "models.prior.steps=7"),
+        ("potential", "anew_g_cm3=[1.4, 1.8]"),
+        ("potential", "network_quench.quench_steps=7"),
+        (None, "anew_g_cm3=[1.4, 1.8]"),
+    ],
+)
+def test_settings_of_what_is_not_made_are_refused(anew, pair):
+    with pytest.raises(UserError, match=rf"no effect.*{pair.split('=')[0]}"):
+        read_settings("C", "1.4:3.6", 0, [pair], anew)
+
+
+def test_a_potential_made_anew_learns_longer_and_keeps_every_network():
+    carbon = read_settings("C", "1.4:3.6", 0, ["rounds=2", "models.potential.steps=7"], "potential")
+    assert (carbon.rounds, carbon.models["potential"]["steps"]) == (2, 7)
+    assert carbon.models["potential"]["message_ell"] == 1
+    assert all(carbon.kept(density) for density in (1.4, 1.6, 2.5, 3.6))
+    assert not carbon.kept(3.7)
+    silicon = read_settings("Si", "2.0:2.6", 0, [], "potential")
+    assert silicon.models["potential"]["cutoff_a"] > 5
+    assert silicon.round_quench.temperature_k < carbon.round_quench.temperature_k

@@ -2,6 +2,7 @@
 
 import os
 from copy import deepcopy
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,29 @@ import typer
 
 from nearedge_db.errors import UserError
 
-NOT_WITH_A_START = ("small_atoms", "first", "hot", "round", "potential", "models.potential")
-"""Beginnings of the settings of what a start makes superfluous."""
+IDLE = {
+    None: ("renews", "anew"),
+    "networks": ("renews", "small_atoms", "first", "hot", "round", "potential", "models.potential"),
+    "potential": (
+        "renews",
+        "anew",
+        "first",
+        "hot",
+        "network",
+        "polish",
+        "generated",
+        "models.prior",
+        "models.surrogate",
+    ),
+}
+"""Beginnings of the settings without effect, by what is made anew from a start; None: no start."""
+
+
+class Anew(StrEnum):
+    """What a pretraining with a start makes anew."""
+
+    networks = "networks"
+    potential = "potential"
 
 
 def pretrain(
@@ -27,25 +49,39 @@ def pretrain(
             help="Finished pretraining whose potential and networks are the start; default: nothing."
         ),
     ] = None,
+    anew: Annotated[
+        Anew | None,
+        typer.Option(
+            help="With a start, what is made anew: networks, and prior and surrogate of them (default), or the "
+            "potential."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the pipeline, key=value (key.sub=value).")
     ] = None,
 ) -> None:
     """Melt-quench networks, label them with the oracle, and train prior, surrogate and potential on them.
 
-    With a start the potential stays as it was. Takes hours for the defaults; every finished piece is kept, and the
-    same command goes on after an interruption.
+    With a start, either its potential is kept, or everything else. Takes hours for the defaults; every finished piece is
+    kept, and the same command goes on after an interruption.
 
     Example: nearedge pretrain pretrained/carbon --unit C --density 1.4:3.6
 
     Example: nearedge pretrain pretrained/second --start pretrained/carbon
+
+    Example: nearedge pretrain pretrained/third --start pretrained/second --anew potential
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from nearedge_services.pretraining.pipeline import pretrain as run_pipeline
 
-    chosen = read_settings(unit, density, seed, settings or [], started=start is not None)
+    if anew is not None and start is None:
+        raise UserError(
+            "without a start everything is made anew", got=f"--anew {anew.value}", fix="give --start, too"
+        )
+    made = None if start is None else (anew or Anew.networks).value
+    chosen = read_settings(unit, density, seed, settings or [], made)
     console = Console()
     with Progress(
         TextColumn("{task.description:16s}"),
@@ -68,12 +104,15 @@ def pretrain(
     console.print(f"models in {folder / 'models'}", markup=False)
 
 
-def read_settings(unit: str, density: str, seed: int, pairs: list[str], started: bool = False) -> Any:
-    """The pipeline's settings from the command line. Raises UserError that names the wrong key."""
+def read_settings(unit: str, density: str, seed: int, pairs: list[str], anew: str | None = None) -> Any:
+    """The pipeline's settings from the command line; ``anew`` is what is made anew from a start, None from nothing.
+
+    Raises UserError that names the wrong key.
+    """
     from pydantic import ValidationError
 
     from nearedge.cli.label import parse_settings
-    from nearedge_services.pretraining.materials import material_values, started_values
+    from nearedge_services.pretraining.materials import material_values, potential_values, started_values
     from nearedge_services.pretraining.settings import PretrainingSettings
     from nearedge_services.structures.bond_order import ELEMENTS
     from nearedge_services.structures.composition import parse_composition
@@ -84,15 +123,19 @@ def read_settings(unit: str, density: str, seed: int, pairs: list[str], started:
             "the melt-quench has no potential for an element", got=", ".join(unknown), fix="use C, Si or SiC"
         )
     given = {"unit": unit, "density_g_cm3": _range(density), "seed": seed}
-    usual = started_values(unit) if started else {} if unit == "C" else material_values(unit)
+    if anew is None:
+        usual = {} if unit == "C" else material_values(unit)
+    else:
+        usual = {"networks": started_values, "potential": potential_values}[anew](unit)
     values: dict[str, Any] = {**usual, **given}
     chosen = parse_settings(pairs)
-    idle = [key for key in chosen if started and key.startswith(NOT_WITH_A_START)]
+    idle = [key for key in chosen if key.startswith(IDLE[anew])]
     if idle:
+        made = f"the {anew} of a start anew" if anew else "everything from nothing"
         raise UserError(
-            "a setting has no effect with a start",
+            "a setting has no effect",
             got=idle[0],
-            fix="leave it out: the start's potential is kept",
+            fix=f"leave it out: this makes {made} (see --start, --anew)",
         )
     standard = PretrainingSettings().model_dump()
     for key in chosen:

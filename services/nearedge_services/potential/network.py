@@ -1,12 +1,16 @@
 """One MACE network built from its architecture, and what it says about a batch."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from nearedge_services.potential.mace_library import mace_modules, quiet
 from nearedge_services.potential.settings import Architecture
+
+if TYPE_CHECKING:
+    from e3nn import o3
 
 
 def build_network(architecture: Architecture, seed: int) -> torch.nn.Module:
@@ -31,7 +35,7 @@ def build_network(architecture: Architecture, seed: int) -> torch.nn.Module:
             interaction_cls_first=blocks["RealAgnosticInteractionBlock"],
             num_interactions=architecture.interactions,
             num_elements=len(architecture.elements),
-            hidden_irreps=o3.Irreps(f"{architecture.channels}x0e"),
+            hidden_irreps=_messages(architecture),
             MLP_irreps=o3.Irreps(f"{architecture.readout_channels}x0e"),
             atomic_energies=np.zeros(len(architecture.elements)),
             avg_num_neighbors=architecture.message_norm,
@@ -48,6 +52,15 @@ def build_network(architecture: Architecture, seed: int) -> torch.nn.Module:
         # MACE scales the repulsion with the rest of the energy; it is in eV already
         network.pair_repulsion_fn.c.div_(architecture.scale_ev)
     return network
+
+
+def _messages(architecture: Architecture) -> "o3.Irreps":
+    """As many vectors (and so on) as scalars: MACE's products need the same number of each order."""
+    from e3nn import o3
+
+    parities = "eo"
+    orders = range(architecture.message_ell + 1)
+    return o3.Irreps("+".join(f"{architecture.channels}x{ell}{parities[ell % 2]}" for ell in orders))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Architecture(BaseModel):
     slow."""
     cutoff_a: float = Field(gt=0)
     channels: int = Field(gt=0)
+    message_ell: int = Field(default=0, ge=0, le=2)
     max_ell: int = Field(ge=0, le=3)
     correlation: int = Field(ge=1, le=3)
     interactions: int = Field(ge=1, le=3)
@@ -44,6 +45,9 @@ class PotentialSettings(BaseModel):
     cutoff_a: float = Field(default=4.0, gt=0)
     """Range of one message, Å."""
     channels: int = Field(default=16, gt=0)
+    message_ell: int = Field(default=0, ge=0, le=2)
+    """Highest order of what atoms tell each other: 0 for scalars, 1 for vectors beside them. Without effect where
+    `interactions` is 1."""
     max_ell: int = Field(default=2, ge=0, le=3)
     correlation: int = Field(default=3, ge=1, le=3)
     interactions: int = Field(default=1, ge=1, le=3)

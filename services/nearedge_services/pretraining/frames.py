@@ -8,6 +8,9 @@ from ase import Atoms
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.structures.extxyz import read_structures
 
+KEPT = "kept"
+"""Beginning of the names of files and groups of networks from earlier models."""
+
 
 def read_frames(folder: Path, *names: str) -> list[Atoms]:
     """All labelled frames of the stages with these names, in the order of their files."""
@@ -15,9 +18,14 @@ def read_frames(folder: Path, *names: str) -> list[Atoms]:
     return [atoms for file in files if file.stat().st_size for atoms in read_structures(file)]
 
 
+def before_networks(rounds: int) -> tuple[str, ...]:
+    """Stages that the potential learns from after so many rounds: from nothing, or from earlier networks."""
+    return ("first", "hot", KEPT, *(f"round{number}" for number in range(1, rounds + 1)))
+
+
 def model_frames(folder: Path, settings: PretrainingSettings) -> list[Atoms]:
     """Those of the networks that prior and surrogate learn from."""
-    return read_frames(folder, "kept", "network" if settings.network_anneal is None else "annealed")
+    return read_frames(folder, KEPT, "network" if settings.network_anneal is None else "annealed")
 
 
 def networks(frames: Sequence[Atoms]) -> list[Atoms]:

@@ -21,7 +21,7 @@ from nearedge_services.oracles.factory import make_oracle
 from nearedge_services.oracles.seed import make_seed, relax_with_oracle
 from nearedge_services.potential.potential import Potential
 from nearedge_services.potential.quench import QuenchSettings, quench
-from nearedge_services.pretraining.frames import networks
+from nearedge_services.pretraining.frames import KEPT, networks
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.refinement import RefinementSettings, refine
 from nearedge_services.refinement.settings import Anneal
@@ -185,7 +185,7 @@ class KeptNetworks:
         frames: list[Atoms] = []
         for number in self.chosen:
             atoms = every[number]
-            name, density = f"kept-{number}", density_g_cm3(atoms)
+            name, density = f"{KEPT}-{number}", density_g_cm3(atoms)
             frames += labelled(
                 rattled(atoms, settings.rattle_a, settings.seed + number), oracle, name, density
             )

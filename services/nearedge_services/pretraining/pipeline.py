@@ -15,7 +15,7 @@ from ase import Atoms
 from nearedge_db.errors import UserError
 from nearedge_services.inference.library import Library, joined, library_of, read_library, write_library
 from nearedge_services.networks.weights import CONFIG_FILE
-from nearedge_services.pretraining.frames import model_frames, networks, read_frames
+from nearedge_services.pretraining.frames import KEPT, before_networks, model_frames, networks, read_frames
 from nearedge_services.pretraining.jobs import (
     AnnealedNetworks,
     FirstNetwork,
@@ -34,9 +34,10 @@ from nearedge_services.pretraining.start import (
     START_NETWORKS,
     check_start,
     copy_start,
+    potential_folder,
     start_record,
 )
-from nearedge_services.pretraining.trainings import KINDS, seen, split, train_kind
+from nearedge_services.pretraining.trainings import KINDS, prior_split, seen, train_kind
 from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.compact import read_networks, write_networks
 from nearedge_services.structures.composition import density_g_cm3, parse_composition
@@ -54,15 +55,18 @@ def pretrain(
 ) -> dict[str, Any]:
     """Make ``folder/models/{prior,surrogate,potential}`` and return the record, also in ``pretraining.json``.
 
-    From nothing, or with the potential of the models in ``start`` and those of their training networks whose densities
-    are not to be made anew. Continues what is in the folder. Raises UserError when that was made with other settings
-    or from another start.
+    From nothing, or from the models in ``start``: with their potential and those of their training networks whose
+    densities are not to be made anew, or with all of them but the potential. Continues what is in the folder.
+    Raises UserError when that was made with other settings or from another start.
     """
     _claim(folder, settings, start)
     if start is None:
         _begin(folder, settings, workers, report)
+    elif settings.renews == "potential":
+        _potential_from_start(folder, settings, workers, report)
+        return write_record(folder, settings)
     else:
-        _begin_from_start(folder, settings, workers, report)
+        _networks_from_start(folder, settings, workers, report)
     run_jobs("generated", _generated(folder, settings), workers, report)
     _train(("surrogate",), folder, settings, workers, report)
     return write_record(folder, settings)
@@ -73,10 +77,8 @@ def _begin(folder: Path, settings: PretrainingSettings, workers: int, report: Re
     frames = folder / "frames"
     run_jobs("first networks", _first(frames, settings), workers, report)
     run_jobs("hot frames", _hot(frames, settings), workers, report)
-    potential = _quenching_potential(folder, 0, settings, report)
-    for number in range(1, settings.rounds + 1):
-        run_jobs(f"round {number}", _round(frames, settings, number, potential), workers, report)
-        potential = _quenching_potential(folder, number, settings, report)
+    _rounds(folder, settings, workers, report)
+    potential = _quenching_potential(folder, settings.rounds, settings, report)
     run_jobs("networks", _networks(frames, settings, potential), workers, report)
     if settings.network_anneal is None:
         _train(("prior", "potential"), folder, settings, workers, report)
@@ -86,7 +88,21 @@ def _begin(folder: Path, settings: PretrainingSettings, workers: int, report: Re
         _train(("prior",), folder, settings, workers, report)
 
 
-def _begin_from_start(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> None:
+def _rounds(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> None:
+    """Quenches by potentials that have learnt from all before."""
+    for number in range(1, settings.rounds + 1):
+        potential = _quenching_potential(folder, number - 1, settings, report)
+        run_jobs(f"round {number}", _round(folder / "frames", settings, number, potential), workers, report)
+
+
+def _potential_from_start(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> None:
+    """A potential that learns from the start's networks and from quenches that begin with the start's potential."""
+    run_jobs("kept networks", _kept(folder, settings), workers, report)
+    _rounds(folder, settings, workers, report)
+    _train(("potential",), folder, settings, workers, report)
+
+
+def _networks_from_start(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> None:
     """Networks by the start's potential, beside those that are kept, and the prior."""
     run_jobs("kept networks", _kept(folder, settings), workers, report)
     potential = folder / "models" / "potential"
@@ -125,7 +141,7 @@ def _kept(folder: Path, settings: PretrainingSettings) -> list[Job]:
     rows = [k for k, atoms in enumerate(read_networks(file)) if settings.kept(density_g_cm3(atoms))]
     return [
         KeptNetworks(
-            folder / "frames" / f"kept-{first:03d}.extxyz",
+            folder / "frames" / f"{KEPT}-{first:03d}.extxyz",
             settings,
             file,
             tuple(rows[first : first + settings.batch]),
@@ -240,11 +256,6 @@ def _quenches(
     return jobs
 
 
-def potential_folder(folder: Path, number: int) -> Path:
-    """Where a pretraining keeps the potential that quenches after so many rounds."""
-    return folder / f"potential-{number}"
-
-
 def _quenching_potential(folder: Path, number: int, settings: PretrainingSettings, report: Report) -> Path:
     """The potential after so many rounds, trained if it is not there."""
     from nearedge_services.potential.training import train_potential
@@ -252,7 +263,7 @@ def _quenching_potential(folder: Path, number: int, settings: PretrainingSetting
     path = potential_folder(folder, number)
     if (path / CONFIG_FILE).exists():
         return path
-    frames = read_frames(folder, "first", "hot", *(f"round{k}" for k in range(1, number + 1)))
+    frames = read_frames(folder, *before_networks(number))
     held_out = set(sorted({atoms.info["group"] for atoms in frames})[:: settings.held_out_every])
     potential, metrics = train_potential(
         [atoms for atoms in frames if atoms.info["group"] not in held_out],
@@ -292,9 +303,10 @@ def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
     models = folder / "models"
     made = networks(model_frames(folder, settings))
     write_structures(folder / NETWORKS_FILE, made)
-    train, _ = split([atoms for atoms in made if seen(atoms, settings)], settings)
-    write_networks(models / TRAINING_NETWORKS_FILE, train)
-    write_library(models / LIBRARY_FILE, _library(folder, made, settings))
+    if settings.renews == "networks":  # else those of the start are there, with its prior
+        train, _ = prior_split([atoms for atoms in made if seen(atoms, settings)], settings)
+        write_networks(models / TRAINING_NETWORKS_FILE, train)
+        write_library(models / LIBRARY_FILE, _library(folder, made, settings))
     record = {
         "settings": settings.model_dump(mode="json"),
         **LabelledBy.of(oracle_of(settings)).as_record(),

@@ -1,6 +1,6 @@
 """What decides how models are made."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -29,6 +29,19 @@ MODELS: dict[str, dict[str, Any]] = {
     "potential": {"interactions": 2, "correlation": 2, "steps": 2500, "batch_structures": 3},
 }
 """Settings of the shipped carbon models."""
+
+
+POTENTIAL: dict[str, Any] = {
+    "interactions": 2,
+    "correlation": 2,
+    "channels": 24,
+    "message_ell": 1,
+    "steps": 9000,
+    "batch_structures": 3,
+    "learning_rate": 0.01,
+    "average_decay": 0.998,
+}
+"""Settings of a potential that is made anew."""
 
 
 class PretrainingSettings(BaseModel):
@@ -71,6 +84,9 @@ class PretrainingSettings(BaseModel):
         thermostat=Thermostat(timestep_fs=2.0),
     )
     """Slow around the freezing, where what is gained per step is largest; the relaxation does the rest."""
+    renews: Literal["networks", "potential"] = "networks"
+    """What a pretraining that starts from earlier models makes: networks, and prior and surrogate from these and the
+    kept ones; or a potential from the kept networks and ``rounds`` of quenches, and nothing else."""
     anew_g_cm3: Band | None = None
     """Densities (g/cm³) at which networks are made; a pretraining that starts from earlier models keeps theirs at
     all others. None: the whole range."""
@@ -129,6 +145,8 @@ class PretrainingSettings(BaseModel):
 
     def anew(self, density_g_cm3: float) -> bool:
         """Whether networks of this density, to 0.001 g/cm³, are made here."""
+        if self.renews == "potential":
+            return False
         low, high = self.anew_g_cm3 or self.density_g_cm3
         return low <= round(density_g_cm3, 3) <= high
 

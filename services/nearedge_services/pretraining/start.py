@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from nearedge_db.errors import UserError
 from nearedge_services.networks.weights import CONFIG_FILE
 from nearedge_services.pretraining.jobs import oracle_of
 from nearedge_services.pretraining.settings import PretrainingSettings
+from nearedge_services.pretraining.trainings import KINDS
 from nearedge_services.weights import LIBRARY_FILE, TRAINING_NETWORKS_FILE
 from nearedge_services.weights.labels import PRETRAINING_FILE, LabelledBy
 
@@ -20,7 +22,7 @@ START_NETWORKS = "start_networks.npz"
 START_LIBRARY = "start_library.npz"
 """Their library of spectra."""
 
-_POTENTIAL_FILES = (CONFIG_FILE, "metrics.json", "weights.safetensors")
+_MODEL_FILES = (CONFIG_FILE, "metrics.json", "weights.safetensors")
 
 
 def copy_start(start: Path, folder: Path, settings: PretrainingSettings) -> None:
@@ -29,14 +31,27 @@ def copy_start(start: Path, folder: Path, settings: PretrainingSettings) -> None
     ``start.json`` comes first, so that a folder whose copies are not complete is known. Raises UserError when there
     are no models, or models of another material or by another oracle.
     """
-    record, models = _record_of(start), _models_of(start)
+    kinds = KINDS if settings.renews == "potential" else ("potential",)
+    record, models = _record_of(start, kinds), _models_of(start)
     _check_fits(record, start, settings)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"identity": _identity(models), "record": record}, indent=1, sort_keys=True) + "\n"
     (folder / START_FILE).write_text(text, encoding="utf-8")
-    shutil.copytree(models / "potential", folder / "models" / "potential", dirs_exist_ok=True)
     shutil.copy(models / TRAINING_NETWORKS_FILE, folder / START_NETWORKS)
     shutil.copy(models / LIBRARY_FILE, folder / START_LIBRARY)
+    if settings.renews == "networks":
+        shutil.copytree(models / "potential", folder / "models" / "potential", dirs_exist_ok=True)
+        return
+    shutil.copytree(models / "potential", potential_folder(folder, 0), dirs_exist_ok=True)
+    for kind in ("prior", "surrogate"):
+        shutil.copytree(models / kind, folder / "models" / kind, dirs_exist_ok=True)
+    for file in (TRAINING_NETWORKS_FILE, LIBRARY_FILE):
+        shutil.copy(models / file, folder / "models" / file)
+
+
+def potential_folder(folder: Path, number: int) -> Path:
+    """Where a pretraining keeps the potential that quenches after so many rounds."""
+    return folder / f"potential-{number}"
 
 
 def check_start(folder: Path, start: Path | None) -> None:
@@ -100,12 +115,14 @@ def _models_of(start: Path) -> Path:
     return start / "models" if (start / "models").is_dir() else start
 
 
-def _record_of(start: Path) -> dict[str, Any]:
-    """The record beside the models or one folder above. UserError where it or a model is missing or damaged."""
+def _record_of(start: Path, kinds: Sequence[str] = ("potential",)) -> dict[str, Any]:
+    """The record beside the models or one folder above. UserError where it or one of these models is missing or
+    damaged."""
     models = _models_of(start)
     beside, above = models / PRETRAINING_FILE, models.parent / PRETRAINING_FILE
     path = beside if beside.is_file() else above
-    files = (*(f"potential/{file}" for file in _POTENTIAL_FILES), TRAINING_NETWORKS_FILE, LIBRARY_FILE)
+    files = [f"{kind}/{file}" for kind in kinds for file in _MODEL_FILES]
+    files += [TRAINING_NETWORKS_FILE, LIBRARY_FILE]
     missing = [file for file in (path, *(models / file for file in files)) if not file.is_file()]
     if missing:
         raise UserError(

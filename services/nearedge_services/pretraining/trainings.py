@@ -7,7 +7,7 @@ from typing import Any
 
 from ase import Atoms
 
-from nearedge_services.pretraining.frames import model_frames, networks, read_frames
+from nearedge_services.pretraining.frames import KEPT, before_networks, model_frames, networks, read_frames
 from nearedge_services.pretraining.settings import PretrainingSettings
 
 KINDS = ("prior", "potential", "surrogate")
@@ -21,18 +21,20 @@ def train_kind(kind: str, folder: Path, settings: PretrainingSettings) -> dict[s
     torch.set_num_threads(1)
     made = read_frames(folder, "network") if kind == "potential" else model_frames(folder, settings)
     frames = [atoms for atoms in made if seen(atoms, settings)]
-    train, held_out = split(frames, settings)
+    train, held_out = (prior_split if kind == "prior" else split)(frames, settings)
     given = settings.models.get(kind, {})
     target = folder / "models" / kind
     progress = _Progress(folder / f"{kind}.progress")
     if kind == "prior":
-        model, metrics = _prior(networks(train), networks(held_out), given, settings.seed, progress)
+        model, metrics = _prior(train, held_out, given, settings.seed, progress)
     elif kind == "surrogate":
         made = [atoms for atoms in read_frames(folder, "generated") if seen(atoms, settings)]
         more, judged = split(made, settings)
         model, metrics = _surrogate([*train, *more], [*held_out, *judged], given, settings.seed, progress)
     else:
-        more = read_frames(folder, "first", "hot", *(f"round{k + 1}" for k in range(settings.rounds)))
+        more = read_frames(folder, *before_networks(settings.rounds))
+        if settings.renews == "potential":  # no networks to judge by
+            more, held_out = split(more, settings)
         model, metrics = _potential([*more, *train], held_out, given, settings.seed, progress)
     text = json.dumps(metrics, indent=1, sort_keys=True) + "\n"
     target.mkdir(parents=True, exist_ok=True)
@@ -53,6 +55,16 @@ def split(frames: Sequence[Atoms], settings: PretrainingSettings) -> tuple[list[
     chosen = set(ordered[settings.held_out_every // 2 :: settings.held_out_every])
     train = [atoms for atoms in frames if str(atoms.info["group"]) not in chosen]
     return train, [atoms for atoms in frames if str(atoms.info["group"]) in chosen]
+
+
+def prior_split(frames: Sequence[Atoms], settings: PretrainingSettings) -> tuple[list[Atoms], list[Atoms]]:
+    """Networks that the prior learns from, and networks that judge it. Those that a start's prior learnt from are all
+    learnt from again: they were chosen from more, of which others judged.
+    """
+    kept = [atoms for atoms in networks(frames) if str(atoms.info["group"]).startswith(KEPT)]
+    made = [atoms for atoms in networks(frames) if not str(atoms.info["group"]).startswith(KEPT)]
+    train, held_out = split(made, settings)
+    return [*kept, *train], held_out
 
 
 class _Progress:

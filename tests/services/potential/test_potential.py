@@ -32,8 +32,21 @@ def alloy():
     return Potential(ARCHITECTURE, [build_network(ARCHITECTURE, seed) for seed in (0, 1)])
 
 
+@pytest.fixture(scope="module")
+def vectors():
+    """Untrained networks whose atoms tell each other vectors, too."""
+    architecture = ARCHITECTURE.model_copy(update={"message_ell": 1})
+    return Potential(architecture, [build_network(architecture, seed) for seed in (0, 1)])
+
+
+@pytest.fixture(params=["potential", "vectors"])
+def any_potential(request):
+    return request.getfixturevalue(request.param)
+
+
 @pytest.mark.parametrize("members", [None, 1])
-def test_forces_are_the_gradient_of_the_energy(potential, members):
+def test_forces_are_the_gradient_of_the_energy(any_potential, members):
+    potential = any_potential
     calculator = potential.calculator(members)
     atoms = labelled(7)
     atoms.calc = calculator
@@ -50,9 +63,11 @@ def test_forces_are_the_gradient_of_the_energy(potential, members):
     assert np.abs(forces).max() > 0.1
 
 
-def test_invariant_under_permutation_rotation_and_translation(potential):
+@pytest.mark.parametrize("handedness", [1, -1])
+def test_invariant_under_permutation_rotation_reflection_and_translation(any_potential, handedness):
+    potential = any_potential
     atoms = labelled(11)
-    turn, order = rotation(0), np.random.default_rng(0).permutation(len(atoms))
+    turn, order = handedness * rotation(0), np.random.default_rng(0).permutation(len(atoms))
     moved = Atoms(
         atoms.numbers[order],
         (atoms.positions @ turn.T + [0.3, 5.0, -2.0])[order],
@@ -62,6 +77,11 @@ def test_invariant_under_permutation_rotation_and_translation(potential):
     before, after = potential.predict([atoms, moved])
     assert after.energy_ev == pytest.approx(before.energy_ev, abs=1e-4)
     np.testing.assert_allclose(after.forces, (before.forces @ turn.T)[order], atol=1e-4)
+
+
+def test_messages_of_vectors_make_another_network(alloy, vectors):
+    count = [sum(w.numel() for w in p.members[0].parameters()) for p in (alloy, vectors)]
+    assert count[1] > count[0]
 
 
 def test_energy_is_extensive(potential):

@@ -15,7 +15,8 @@ from nearedge_services.pretraining.frames import networks, read_frames
 from nearedge_services.pretraining.jobs import rattled, run_job
 from nearedge_services.pretraining.pipeline import pretrain
 from nearedge_services.pretraining.settings import PretrainingSettings
-from nearedge_services.pretraining.trainings import seen, split
+from nearedge_services.pretraining.trainings import prior_split, seen, split
+from nearedge_services.structures.compact import read_networks
 from nearedge_services.structures.composition import density_g_cm3
 from nearedge_services.structures.extxyz import read_structures
 from nearedge_services.weights.labels import LabelledBy, labelled_by
@@ -99,6 +100,18 @@ def test_held_out_groups_are_whole_and_spread_over_the_densities():
     assert densities[-1] > 3.0
 
 
+def test_the_prior_learns_from_every_kept_network():
+    """They were chosen once already; new ones are split as ever. Rattled copies are no networks."""
+    kept = [frame(f"kept-{k}", 1.4 + 0.1 * k) for k in range(20)]
+    made = [frame(f"network-{k}", 1.4 + 0.02 * k) for k in range(20)]
+    for atoms in (*kept, *made):
+        atoms.info["network"] = True
+    train, held_out = prior_split([*kept, *made, frame("kept-0", 1.4)], PretrainingSettings(held_out_every=5))
+    assert [a.info["group"] for a in train[:20]] == [a.info["group"] for a in kept]
+    assert len(train) == 36
+    assert len(held_out) == 4
+
+
 def test_a_job_is_done_once_and_leaves_nothing_behind_when_it_fails(tmp_path):
     """A file that is there is not made again; an empty result counts as done."""
     job = FakeJob(tmp_path / "a.extxyz", [frame("a", 2.0)])
@@ -168,3 +181,26 @@ def start_from(first, settings):
     before, now = (read_library(folder / "models" / "library.npz") for folder in (first, second))
     assert len(now) == 4 + sum(before.densities_g_cm3 > 2.2)
     assert pretrain(second, settings, 1, lambda *_: None, start=first)["metrics"] == record["metrics"]
+    potential_from(second, settings)
+
+
+def potential_from(start, settings):
+    """A potential of its own, of the start's networks and a round of quenches; everything else is the start's."""
+    values = {"renews": "potential", "anew_g_cm3": None, "rounds": 1}
+    settings = PretrainingSettings.model_validate({**settings.model_dump(), **values})
+    folder = start / "third"
+    record = pretrain(folder, settings, 2, lambda *_: None, start=start)
+    learnt_from = len(read_networks(start / "models" / "training_networks.npz"))
+    assert len(networks(read_frames(folder, "kept"))) == record["networks"] == learnt_from
+    assert read_frames(folder, "round1")
+    for name in ("potential/metrics.json", "potential/weights.safetensors"):
+        assert (folder / "models" / name).read_bytes() != (start / "models" / name).read_bytes()
+    for name in (
+        "prior/weights.safetensors",
+        "surrogate/config.json",
+        "library.npz",
+        "training_networks.npz",
+    ):
+        assert (folder / "models" / name).read_bytes() == (start / "models" / name).read_bytes()
+    assert set(record["metrics"]) == {"prior", "surrogate", "potential"}
+    assert pretrain(folder, settings, 1, lambda *_: None, start=start)["metrics"] == record["metrics"]

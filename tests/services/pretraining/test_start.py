@@ -1,6 +1,7 @@
 """What a pretraining takes from earlier models: copied once, recorded, and refused where it does not fit."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -110,6 +111,24 @@ def test_an_unfinished_start_is_refused(tmp_path, finished, name):
     with pytest.raises(UserError, match=r"no models to start from.*" + name.rsplit("/", 1)[-1]):
         copy_start(finished, tmp_path / "second", PretrainingSettings())
     assert not (tmp_path / "second").exists()
+
+
+def test_only_a_new_potential_needs_the_other_models(tmp_path, finished):
+    """It keeps them, and their files; the start's potential is where quenches look for it."""
+    settings = PretrainingSettings(renews="potential")
+    with pytest.raises(UserError, match=r"no models to start from.*prior"):
+        copy_start(finished, tmp_path / "second", settings)
+    for kind in ("prior", "surrogate"):
+        shutil.copytree(finished / "models" / "potential", finished / "models" / kind)
+    copy_start(finished, tmp_path / "second", settings)
+    models = tmp_path / "second" / "models"
+    assert sorted(path.name for path in models.iterdir()) == [
+        "library.npz",
+        "prior",
+        "surrogate",
+        "training_networks.npz",
+    ]
+    assert (tmp_path / "second" / "potential-0" / "config.json").exists()
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]"])
