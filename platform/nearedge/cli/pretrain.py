@@ -62,8 +62,8 @@ def pretrain(
 ) -> None:
     """Melt-quench networks, label them with the oracle, and train prior, surrogate and potential on them.
 
-    With a start, either its potential is kept, or everything else. Takes hours for the defaults; every finished piece is
-    kept, and the same command goes on after an interruption.
+    With a start, either its potential is kept, or everything else. Takes hours for the defaults; every finished piece
+    is kept, and the same command goes on after an interruption.
 
     Example: nearedge pretrain pretrained/carbon --unit C --density 1.4:3.6
 
