@@ -127,12 +127,21 @@ def _quantity_rows(
 
 
 def _coverage_rows(posteriors: Sequence[Posterior], library: Library, words: str) -> list[Row]:
+    """What one spectrum can tell of networks that the library knows the like of: coverage, and how many are within the
+    limits.
+    """
     rows = []
-    for neighbours, what in ((None, "density"), (4, "4-fold share")):
-        found = recovery([_interval(p, neighbours) for p in posteriors], _truths(library, neighbours))
-        rows.append(
-            Row.shown(f"{what}: 90 % intervals that hold the truth, {words}", found.coverage, "share", 0.9)
-        )
+    for neighbours, what, limit in (
+        (None, "density", LIMIT_DENSITY_G_CM3),
+        (4, "4-fold share", LIMIT_SHARE_POINTS / 100),
+    ):
+        intervals, values = [_interval(p, neighbours) for p in posteriors], _truths(library, neighbours)
+        found = recovery(intervals, values)
+        near_enough = np.abs([interval.median for interval in intervals] - values) <= limit
+        rows += [
+            Row.shown(f"{what}: 90 % intervals that hold the truth, {words}", found.coverage, "share", 0.9),
+            Row.shown(f"{what}: within the limit, {words}", float(near_enough.mean()), "share"),
+        ]
     return rows
 
 

@@ -69,6 +69,9 @@ def test_inference_rows_compare_with_knowing_nothing():
     assert len(data["references"]) == 7
     low, middle, high = data["references"][0]["density_interval"]
     assert low < middle < high
+    own = [row for row in rows if row.what.startswith("density: within the limit, library")]
+    errors = [abs(r["density_interval"][1] - r["density_g_cm3"]) for r in data["leave_one_out"]]
+    assert [row.measured for row in own] == [np.mean([error <= 0.15 for error in errors])]
 
 
 def test_the_picture_is_drawn(tmp_path):
