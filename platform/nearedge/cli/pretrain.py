@@ -51,10 +51,7 @@ def pretrain(
     ] = None,
     anew: Annotated[
         Anew | None,
-        typer.Option(
-            help="With a start, what is made anew: networks, and prior and surrogate of them (default), or the "
-            "potential."
-        ),
+        typer.Option(help="What a start makes anew; default: networks, with prior and surrogate."),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the pipeline, key=value (key.sub=value).")
@@ -76,12 +73,7 @@ def pretrain(
 
     from nearedge_services.pretraining.pipeline import pretrain as run_pipeline
 
-    if anew is not None and start is None:
-        raise UserError(
-            "without a start everything is made anew", got=f"--anew {anew.value}", fix="give --start, too"
-        )
-    made = None if start is None else (anew or Anew.networks).value
-    chosen = read_settings(unit, density, seed, settings or [], made)
+    chosen = read_settings(unit, density, seed, settings or [], _made_anew(start, anew))
     console = Console()
     with Progress(
         TextColumn("{task.description:16s}"),
@@ -98,10 +90,8 @@ def pretrain(
             progress.update(rows[name], completed=done)
 
         record = run_pipeline(folder, chosen, workers, report, start)
-    for kind, metrics in record["metrics"].items():
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        console.print(f"{kind}: {shown}", markup=False)
-    console.print(f"models in {folder / 'models'}", markup=False)
+    for line in _summary(record, folder):
+        console.print(line, markup=False)
 
 
 def read_settings(unit: str, density: str, seed: int, pairs: list[str], anew: str | None = None) -> Any:
@@ -129,14 +119,7 @@ def read_settings(unit: str, density: str, seed: int, pairs: list[str], anew: st
         usual = {"networks": started_values, "potential": potential_values}[anew](unit)
     values: dict[str, Any] = {**usual, **given}
     chosen = parse_settings(pairs)
-    idle = [key for key in chosen if key.startswith(IDLE[anew])]
-    if idle:
-        made = f"the {anew} of a start anew" if anew else "everything from nothing"
-        raise UserError(
-            "a setting has no effect",
-            got=idle[0],
-            fix=f"leave it out: this makes {made} (see --start, --anew)",
-        )
+    _refuse_idle(chosen, anew)
     standard = PretrainingSettings().model_dump()
     for key in chosen:
         top, _, below = key.partition(".")
@@ -150,6 +133,37 @@ def read_settings(unit: str, density: str, seed: int, pairs: list[str], anew: st
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"bad setting {key!r}", got=repr(first["input"]), fix=first["msg"]) from error
+
+
+def _summary(record: dict[str, Any], folder: Path) -> list[str]:
+    """How good the models are, and where."""
+    lines = [
+        f"{kind}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        for kind, metrics in record["metrics"].items()
+    ]
+    return [*lines, f"models in {folder / 'models'}"]
+
+
+def _made_anew(start: Path | None, anew: Anew | None) -> str | None:
+    """What a start's pretraining makes anew, None without a start. UserError for one without the other."""
+    if start is not None:
+        return (anew or Anew.networks).value
+    if anew is not None:
+        raise UserError(
+            "without a start everything is made anew", got=f"--anew {anew.value}", fix="give --start, too"
+        )
+    return None
+
+
+def _refuse_idle(chosen: dict[str, Any], anew: str | None) -> None:
+    idle = [key for key in chosen if key.startswith(IDLE[anew])]
+    if idle:
+        made = f"the {anew} of a start anew" if anew else "everything from nothing"
+        raise UserError(
+            "a setting has no effect",
+            got=idle[0],
+            fix=f"leave it out: this makes {made} (see --start, --anew)",
+        )
 
 
 def _range(text: str) -> tuple[float, float]:
