@@ -16,12 +16,12 @@ from nearedge_services.diffusion.noise import sampling_sigmas
 from nearedge_services.diffusion.settings import SamplerSettings
 from nearedge_services.diffusion.starts import empty_cells, lattice_start, uniform_start
 from nearedge_services.structures.fixed import fixed_atoms
-from nearedge_services.structures.material import DENSE_PACKING, THIN_PACKING, packing_fraction
+from nearedge_services.structures.material import packing_fraction
 
 __all__ = ["Denoiser", "SamplerSettings", "SamplingError", "empty_cells", "random_start", "sample"]
 
-_FREEZE_SIGMA_A = (0.15, 0.2)
-"""Noise level at which the bonds of thin and of dense structures have formed."""
+_FREEZE_PACKING, _FREEZE_SIGMA_A = (0.147, 0.276), (0.15, 0.25)
+"""Noise level at which bonds have formed, by packing fraction: of carbon of 1.6 and of 3.0 g/cm³."""
 
 
 class SamplingError(RuntimeError):
@@ -108,7 +108,7 @@ def freeze_sigma(atoms: Atoms, settings: SamplerSettings) -> float:
     """Noise level from which on the walk to a structure in this cell is cold, Å."""
     if settings.freeze_sigma is not None:
         return settings.freeze_sigma
-    return float(np.interp(packing_fraction(atoms), (THIN_PACKING, DENSE_PACKING), _FREEZE_SIGMA_A))
+    return float(np.interp(packing_fraction(atoms), _FREEZE_PACKING, _FREEZE_SIGMA_A))
 
 
 class _Walk:

@@ -91,12 +91,12 @@ class SamplerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(default=140, ge=1, description="evaluations of the denoiser")
-    sigma_max: float = Field(default=0.6, gt=0, description="first noise level, Å")
+    sigma_max: float = Field(default=0.28, gt=0, description="first noise level, Å")
     sigma_min: float = Field(default=0.03, gt=0, description="last noise level, Å")
     rho: float = Field(
-        default=7.0, gt=0, description="spacing of the noise levels: 1 linear, large logarithmic"
+        default=3.0, gt=0, description="spacing of the noise levels: 1 linear, large logarithmic"
     )
-    churn: float = Field(default=1.5, ge=0, description="relative noise added before each step")
+    churn: float = Field(default=2.0, ge=0, description="relative noise added before each step")
     churn_noise: float = Field(
         default=1.2,
         ge=0,
@@ -108,7 +108,7 @@ class SamplerSettings(BaseModel):
     freeze_sigma: float | None = Field(
         default=None,
         ge=0,
-        description="noise level that parts the two, Å; without: 0.15 in thin and 0.2 in dense structures",
+        description="noise level that parts the two, Å; without: 0.15 in thin to 0.25 in dense structures",
     )
     rest: float | None = Field(
         default=None,
