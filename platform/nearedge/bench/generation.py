@@ -32,7 +32,7 @@ class GenerationSettings:
     densities_g_cm3: tuple[float, ...] = (1.5, 2.0, 2.25, 2.5, 3.0, 3.5)
     raw: tuple[tuple[int, int], ...] = ((64, 40), (216, 8))
     """Size and how many raw structures at each density."""
-    refined: tuple[tuple[int, int], ...] = ((64, 8), (216, 2))
+    refined: tuple[tuple[int, int], ...] = ((64, 8), (216, 4))
     """Of those, how many are refined and get energies."""
     references: tuple[tuple[int, int], ...] = ((64, 4), (216, 2))
     evaluations: tuple[int, ...] = (25, 50, 100, 200, 400)

@@ -47,7 +47,7 @@ def started_values(unit: str) -> dict[str, Any]:
     Raises UserError for a unit that is no formula.
     """
     scales = Scales.of(parse_composition(unit))
-    hot = QuenchSettings(temperature_k=8000.0, quench_steps=3000, thermostat=Thermostat(timestep_fs=1.5))
+    hot = QuenchSettings(temperature_k=8000.0, quench_steps=1500, thermostat=Thermostat(timestep_fs=1.5))
     return {
         **({} if unit == "C" else material_values(unit)),
         "networks": 24,
