@@ -96,6 +96,7 @@ class PretrainingSettings(BaseModel):
         end_k=1500.0,
         thermostat=Thermostat(timestep_fs=2.0),
         thin_share=1.0,
+        thin_packing=0.195,  # without effect at a share of 1
     )
     """Melts and freezes these networks once more, with the potential that has learnt from them; None: they stay.
 

@@ -11,8 +11,8 @@ from nearedge_services.structures.composition import Composition
 _CARBON_RADIUS_A = float(covalent_radii[atomic_numbers["C"]])
 _CARBON_MELT_K = 7000.0
 
-THIN_PACKING, DENSE_PACKING = 0.195, 0.23
-"""Packing fractions (see `packing_fraction`) up to which a network is thin, and from which on it is dense: 2.1 and
+THIN_PACKING, DENSE_PACKING = 0.147, 0.23
+"""Packing fractions (see `packing_fraction`) up to which a network is thin, and from which on it is dense: 1.6 and
 2.5 g/cm³ in carbon."""
 
 

@@ -245,8 +245,9 @@ def test_thin_structures_are_annealed_more_gently():
     anneal = Anneal(steps=5, start_k=1000.0, end_k=100.0, thin_share=0.4, thin_packing=0.1, dense_packing=0.2)
     temperatures = anneal.temperatures_k(np.array([0.05, 0.1, 0.15, 0.2, 0.3]))
     assert temperatures.shape == (5, 5)
-    assert temperatures[0].tolist() == pytest.approx([400.0, 400.0, 700.0, 1000.0, 1000.0])
-    assert temperatures[-1].tolist() == pytest.approx([40.0, 40.0, 70.0, 100.0, 100.0])
+    between = (400.0 * 1000.0) ** 0.5
+    assert temperatures[0].tolist() == pytest.approx([400.0, 400.0, between, 1000.0, 1000.0])
+    assert temperatures[-1].tolist() == pytest.approx([40.0, 40.0, between / 10, 100.0, 100.0])
 
 
 def test_the_anneal_of_a_structure_follows_its_own_packing():
