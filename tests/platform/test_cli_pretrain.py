@@ -49,6 +49,7 @@ def test_a_start_makes_thin_carbon_anew_and_all_of_another_material():
     assert carbon.anew_g_cm3 == (1.4, 1.85)
     assert carbon.networks == 8
     assert carbon.network_anneal is None
+    assert carbon.network_quench.quench_steps * carbon.network_quench.thermostat.timestep_fs == 2250.0
     silicon = read_settings("Si", "2.0:2.6", 0, [], "networks")
     assert silicon.anew_g_cm3 is None
     assert silicon.network_quench.temperature_k < carbon.network_quench.temperature_k

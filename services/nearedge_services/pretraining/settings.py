@@ -96,7 +96,8 @@ class PretrainingSettings(BaseModel):
         end_k=1500.0,
         thermostat=Thermostat(timestep_fs=2.0),
         thin_share=1.0,
-        thin_packing=0.195,  # without effect at a share of 1
+        thin_packing=0.195,  # this and the next as in the record of the shipped models: without effect at a share
+        biased_steps=800,  # of 1 and without a bias
     )
     """Melts and freezes these networks once more, with the potential that has learnt from them; None: they stay.
 

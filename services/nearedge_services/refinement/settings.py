@@ -18,21 +18,23 @@ class Anneal(BaseModel):
     start_k: float = Field(default=4000.0, gt=0)
     """First temperature, K: hot enough to mend bonds."""
     end_k: float = Field(default=1200.0, gt=0)
-    """Last temperature, K: nothing changes any more below it in such a time, and the relaxation does the rest."""
+    """Last temperature, K: in dense structures nothing changes below it in such a time, and the relaxation does the
+    rest."""
     thermostat: Thermostat = Thermostat(timestep_fs=4.0)
     """A quarter of the period of carbon's stiffest bonds: enough for a stable integrator where only the end counts."""
-    biased_steps: int = Field(default=800, ge=1)
-    """Steps of the dynamics where a bias acts, whose evaluation is dearer than the potential's: 1.6 ps by default."""
+    biased_steps: int = Field(default=1600, ge=1)
+    """Steps of the dynamics where a bias acts, whose evaluation is dearer than the potential's: 3.2 ps by default."""
     biased_timestep_fs: float = Field(default=2.0, gt=0)
     """Timestep where a bias acts, fs. A spectral bias is as stiff as bonds (forces of several eV/Å): with 4 fs, or
     with impulses every second step of 4 fs, structures explode; with impulses every few steps of 2 fs they heat."""
-    thin_share: float = Field(default=0.1, gt=0)
-    """Share of both temperatures in thin structures, whose atoms have fewer bonds to break: at 1,200 K carbon of
-    1.6 g/cm³ loses a fifth of the two-fold atoms that a fast quench leaves, and its energy stays the same."""
+    thin_share: float = Field(default=0.1, gt=0, le=1)
+    """Share of both temperatures in thin structures, whose atoms have fewer bonds to break: annealed from 1,200 K
+    two reference networks of carbon of 1.6 g/cm³ lose a fifth of their two-fold atoms, for no gain in energy."""
     thin_packing: float = Field(default=THIN_PACKING, gt=0)
     """Packing fraction of covalent spheres (see `packing_fraction`) up to which it applies: 1.6 g/cm³ in carbon."""
     dense_packing: float = Field(default=DENSE_PACKING, gt=0)
-    """That from which temperatures are as given: 2.5 g/cm³ in carbon. Between the two the share is geometric."""
+    """That from which temperatures are as given: 2.5 g/cm³ in carbon. Between them the logarithm of the share is linear
+    in the packing fraction."""
 
     @model_validator(mode="after")
     def _thin_before_dense(self) -> "Anneal":

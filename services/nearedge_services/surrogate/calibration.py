@@ -1,10 +1,11 @@
 """How far the truth lies from the ensemble: scales that make 90 % intervals cover 90 % of the truth.
 
 The scatter of an ensemble ranks errors but understates them. Here a standard deviation s of the members
-becomes ``sqrt((factor·s)² + floor²)``. The ratio factor : floor is the one of largest Gaussian likelihood on
-held-out errors; both are then multiplied so that the conformal quantile of |error| / std is that of a
-Gaussian (normalised residual scores, section 2.3 of Angelopoulos and Bates, "Conformal prediction: a gentle
-introduction", 2023).
+becomes ``sqrt((factor·s)² + floor²)``. The ratio factor : floor is the one of largest posterior on held-out
+errors: Gaussian likelihood, and a prior of the share of the variance that the members explain which grows with it
+(p ∝ share), for a dozen structures may say by chance that the members tell nothing. Both are then multiplied so that
+the conformal quantile of |error| / std is that of a Gaussian (normalised residual scores, section 2.3 of Angelopoulos
+and Bates, "Conformal prediction: a gentle introduction", 2023).
 """
 
 from typing import ClassVar, Self
@@ -17,8 +18,8 @@ Array = npt.NDArray[np.float64]
 
 COVERAGE = 0.9
 
-#: Shares of the variance that the members may explain, from none to nearly all.
-VARIANCE_SHARES = (0.0, 0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.96)
+#: Shares of the variance that the members may explain, from hardly any to nearly all.
+VARIANCE_SHARES = (0.01, 0.03, 0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.96)
 
 
 #: Weight of the scatter at one energy beside the mean over all energies of a structure.
@@ -67,8 +68,9 @@ class IntervalScale(BaseModel):
         return np.abs(np.asarray(error)) <= self.HALF_WIDTH_90 * self.std(spread)
 
     @classmethod
-    def fit(cls, errors: npt.ArrayLike, spreads: npt.ArrayLike) -> Self:
-        """Fit on errors and members' standard deviations of the same shape.
+    def fit(cls, errors: npt.ArrayLike, spreads: npt.ArrayLike, structures: int | None = None) -> Self:
+        """Fit on errors and members' standard deviations of the same shape, of so many independent structures
+        (default: one for each error).
 
         Raises ValueError for empty or non-finite input.
         """
@@ -81,7 +83,8 @@ class IntervalScale(BaseModel):
             shape = cls(
                 factor=typical_error / typical_spread * share**0.5, floor=typical_error * (1 - share) ** 0.5
             )
-            fits.append((_gaussian_loss(error, shape.std(spread)), shape))
+            loss = (structures or len(error)) * _gaussian_loss(error, shape.std(spread)) - np.log(share)
+            fits.append((loss, shape))
         best = min(fits, key=lambda fit: fit[0])[1]
         level = min(1.0, COVERAGE * (1 + 1 / len(error)))
         ratios: Array = error / best.std(spread)

@@ -130,7 +130,7 @@ def distances(case: HeldOutCase, cases: Sequence[HeldOutCase], grid: EnergyGrid)
 def calibrate(cases: Sequence[HeldOutCase], grid: EnergyGrid) -> Calibration:
     """Scales fitted on the cases; see ``calibration`` for the method."""
     n_groups = len({case.group for case in cases})
-    spectrum = IntervalScale.fit([c.error for c in cases], [c.spread for c in cases])
+    spectrum = IntervalScale.fit([c.error for c in cases], [c.spread for c in cases], n_groups)
     pairs = [distances(case, cases, grid) for case in cases]
     variance = np.concatenate(
         [np.full(len(p.true), mean_variance(c, spectrum)) for c, p in zip(cases, pairs, strict=True)]
@@ -140,7 +140,7 @@ def calibrate(cases: Sequence[HeldOutCase], grid: EnergyGrid) -> Calibration:
     )
     excess = fit_excess(of_mean, variance, true)
     errors = expected_distance(of_mean, variance, excess) - true
-    distance = IntervalScale.fit(errors, spread)
+    distance = IntervalScale.fit(errors, spread, n_groups)
     return Calibration(spectrum=spectrum, distance=distance, excess=excess, structures=n_groups)
 
 

@@ -8,6 +8,7 @@ from ase import Atoms, units
 from ase.constraints import FixAtoms
 from tests.services.potential.toys import crystal, labelled
 
+from nearedge_services.diffusion.starts import empty_cells
 from nearedge_services.inference.library import read_library
 from nearedge_services.potential.network import build_network
 from nearedge_services.potential.potential import Potential
@@ -23,6 +24,7 @@ from nearedge_services.refinement import (
 from nearedge_services.spectra.spectrum import Spectrum
 from nearedge_services.spectra.target import Target
 from nearedge_services.structures.compact import read_networks
+from nearedge_services.structures.composition import parse_composition
 from nearedge_services.structures.material import packing_fraction
 from nearedge_services.surrogate.surrogate import Surrogate
 from nearedge_services.weights import TRAINING_NETWORKS_FILE, shipped, shipped_library
@@ -134,7 +136,8 @@ def test_dynamics_with_a_bias_have_their_own_steps():
 def test_the_shipped_models_anneal_towards_a_spectrum_without_heating():
     """The spectral bias is as stiff as bonds: too long a timestep explodes within some fifty steps."""
     file = shipped_library("C")
-    network, library = read_networks(file.with_name(TRAINING_NETWORKS_FILE))[30], read_library(file)
+    networks, library = read_networks(file.with_name(TRAINING_NETWORKS_FILE)), read_library(file)
+    network = next(atoms for atoms in networks if packing_fraction(atoms) > Anneal().dense_packing)
     densest = library.spectra[library.densities_g_cm3.argmax()]
     target = Target.from_spectrum(Spectrum(library.grid.energies, densest), library.grid, "C")
     settings = RefinementSettings(anneal=Anneal(biased_steps=120), first_steps=20, final_steps=0)
@@ -250,12 +253,21 @@ def test_thin_structures_are_annealed_more_gently():
     assert temperatures[-1].tolist() == pytest.approx([40.0, 40.0, between / 10, 100.0, 100.0])
 
 
+def test_carbon_of_the_least_density_is_hardly_annealed():
+    """1.6 g/cm³ is thin and 2.5 g/cm³ is dense; a share above one would anneal thin structures hotter."""
+    cells = empty_cells(parse_composition("C64"), [1.6, 2.5])
+    starts_k = Anneal().temperatures_k(np.array([packing_fraction(cell) for cell in cells]))[0]
+    assert starts_k == pytest.approx([400.0, 4000.0], rel=0.02)
+    with pytest.raises(ValueError, match="thin_share"):
+        Anneal(thin_share=1.5)
+
+
 def test_the_anneal_of_a_structure_follows_its_own_packing():
     """The same springs and seed in a thin and a dense cell: displacements as the roots of the temperatures."""
     thin, dense = crystal(), crystal()
     thin.set_cell(3 * thin.cell.array)
     dense.set_cell(0.7 * dense.cell.array)
-    assert packing_fraction(dense) > Anneal().dense_packing
+    assert packing_fraction(thin) < Anneal().thin_packing < Anneal().dense_packing < packing_fraction(dense)
     evaluate = springs({8: dense.positions}, 3.0)
     anneal = Anneal(steps=50, start_k=400.0, end_k=400.0, thin_share=0.25)
     ends = refine_with(

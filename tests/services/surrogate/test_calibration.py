@@ -36,6 +36,17 @@ def test_useless_spread_leaves_the_floor():
     assert scale.std(1.0) == pytest.approx(2.0, rel=0.15)
 
 
+def test_a_few_structures_do_not_make_all_equally_uncertain():
+    """Twelve, of forty errors each that have nothing to do with the spread; as 480 structures they would tell so."""
+    rng = np.random.default_rng(0)
+    errors, spread = rng.normal(0, 2.0, (12, 40)), rng.uniform(0, 1, (12, 40))
+    few, many = IntervalScale.fit(errors, spread, 12), IntervalScale.fit(errors, spread)
+    assert few.std(1.0) > 1.3 * few.std(0.0)
+    assert many.std(1.0) / many.std(0.0) < few.std(1.0) / few.std(0.0)
+    for scale in (few, many):
+        assert np.mean(scale.covers(errors, spread)) == pytest.approx(0.9, abs=0.01)
+
+
 def test_scale_follows_the_unit():
     errors, spread = heteroscedastic(0)
     one, thousand = IntervalScale.fit(errors, spread), IntervalScale.fit(1000 * errors, 1000 * spread)
