@@ -50,8 +50,8 @@ class MaterialSettings:
     densities_g_cm3: tuple[float, ...] = (2.15, 2.3, 2.45)
     atoms: int = 64
     references: int = 6
-    generated: int = 8
-    refined: int = 8
+    generated: int = 24
+    refined: int = 24
     """Of those, how many are refined and labelled, at each density."""
     random: int = 2
     """Random starts that are refined in the same way, at each density."""
@@ -103,8 +103,8 @@ SHORT = MaterialSettings(
     densities_g_cm3=(2.15, 2.3),
     atoms=32,
     references=6,
-    generated=8,
-    refined=8,
+    generated=24,
+    refined=24,
     random=1,
     changes={
         **FULL,
