@@ -184,6 +184,8 @@ def test_setups_are_made_once_however_many_ask(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("edge", "where"), [(270.0, "below the zero"), (1839.0, "above the window")])
 def test_an_edge_outside_the_window_is_a_failure_of_that_label_only(monkeypatch, edge, where):
+    needs("gpaw")
+
     def run(self, atoms, setups, **_):
         return {"energy_ev": edge if setups["0"] == "full" else 0.0, "reference_ev": 0.0}
 
@@ -197,6 +199,8 @@ def test_an_edge_outside_the_window_is_a_failure_of_that_label_only(monkeypatch,
 
 
 def test_the_zero_is_that_of_the_absorbers_element(monkeypatch):
+    needs("gpaw")
+
     def run(self, atoms, setups, *, absorbers, **_):
         edges = {"0": 1839.0, "1": 284.5}
         edge = next(edges[who] for who, hole in setups.items() if hole == "full")
