@@ -311,6 +311,10 @@ def test_a_second_oracle_must_be_another_one(refused, tmp_path):
 
 def test_the_settings_of_a_second_oracle_are_checked(refused, tmp_path):
     assert "sigma" in refused(write_config(tmp_path, confirm={"name": "xtb", "settings": {"sigma": 0.5}}))
+
+
+def test_workers_of_a_second_oracle_are_checked(refused, tmp_path):
+    needs("feff10")
     path = write_config(tmp_path, confirm={"name": "feff", "settings": {"run": {"workers": 9}}})
     assert "confirm.settings.run.workers" in refused(path)
 
