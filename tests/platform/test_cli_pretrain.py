@@ -72,6 +72,9 @@ def test_a_start_takes_an_anneal_and_refuses_settings_of_what_it_keeps():
         ("potential", "models.prior.steps=7"),
         ("potential", "anew_g_cm3=[1.4, 1.8]"),
         ("potential", "network_quench.quench_steps=7"),
+        ("potential", "networks=7"),
+        ("networks", "refined=7"),
+        (None, "refined=7"),
         (None, "anew_g_cm3=[1.4, 1.8]"),
     ],
 )
@@ -84,6 +87,9 @@ def test_a_potential_made_anew_learns_longer_and_keeps_every_network():
     carbon = read_settings("C", "1.4:3.6", 0, ["rounds=2", "models.potential.steps=7"], "potential")
     assert (carbon.rounds, carbon.models["potential"]["steps"]) == (2, 7)
     assert carbon.models["potential"]["message_ell"] == 1
+    assert carbon.refined == 48
+    cells = read_settings("C", "1.4:3.6", 0, ["network_atoms=32", "polish.relax_steps=3"], "potential")
+    assert (cells.network_atoms, cells.polish.relax_steps) == (32, 3)
     assert all(carbon.kept(density) for density in (1.4, 1.6, 2.5, 3.6))
     assert not carbon.kept(3.7)
     silicon = read_settings("Si", "2.0:2.6", 0, [], "potential")

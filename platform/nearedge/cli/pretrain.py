@@ -11,15 +11,25 @@ import typer
 from nearedge_db.errors import UserError
 
 IDLE = {
-    None: ("renews", "anew"),
-    "networks": ("renews", "small_atoms", "first", "hot", "round", "potential", "models.potential"),
+    None: ("renews", "anew", "refined"),
+    "networks": (
+        "renews",
+        "small_atoms",
+        "first",
+        "hot",
+        "round",
+        "refined",
+        "potential",
+        "models.potential",
+    ),
     "potential": (
         "renews",
         "anew",
         "first",
         "hot",
-        "network",
-        "polish",
+        "networks",
+        "network_quench",
+        "network_anneal",
         "generated",
         "models.prior",
         "models.surrogate",

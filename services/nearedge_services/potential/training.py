@@ -86,6 +86,22 @@ def train_potential(
     return potential, metrics
 
 
+def committee(
+    potentials: Sequence[Potential], held_out: Sequence["Atoms"]
+) -> tuple[Potential, dict[str, float]]:
+    """One potential of the members of several, trained on the same structures, its spread calibrated on the held-out
+    ones; and its held-out metrics.
+
+    Raises ValueError where their architectures differ.
+    """
+    architecture = potentials[0].architecture
+    if any(potential.architecture != architecture for potential in potentials):
+        raise ValueError("a committee needs members of one architecture")
+    joined = Potential(architecture, [member for potential in potentials for member in potential.members])
+    joined.calibration = calibrate(joined, held_out)
+    return joined, evaluate_potential(joined, held_out)
+
+
 def _prepare(
     frames: list["Atoms"], settings: PotentialSettings, initial: Potential | None
 ) -> tuple[Architecture, TrainingSet]:

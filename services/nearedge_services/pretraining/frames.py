@@ -10,6 +10,8 @@ from nearedge_services.structures.extxyz import read_structures
 
 KEPT = "kept"
 """Beginning of the names of files and groups of networks from earlier models."""
+REFINED = "refined"
+"""Beginning of the names of files and groups of generated structures that a potential refined."""
 
 
 def read_frames(folder: Path, *names: str) -> list[Atoms]:
@@ -20,7 +22,7 @@ def read_frames(folder: Path, *names: str) -> list[Atoms]:
 
 def before_networks(rounds: int) -> tuple[str, ...]:
     """Stages that the potential learns from after so many rounds: from nothing, or from earlier networks."""
-    return ("first", "hot", KEPT, *(f"round{number}" for number in range(1, rounds + 1)))
+    return ("first", "hot", KEPT, REFINED, *(f"round{number}" for number in range(1, rounds + 1)))
 
 
 def model_frames(folder: Path, settings: PretrainingSettings) -> list[Atoms]:

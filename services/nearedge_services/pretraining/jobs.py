@@ -225,6 +225,38 @@ class GeneratedStructures:
         return frames
 
 
+@dataclass(frozen=True)
+class RefinedStructures:
+    """What the prior makes without guidance and the potential refines: where a potential has to be right."""
+
+    path: Path
+    settings: PretrainingSettings
+    prior: Path
+    potential: Path
+    densities_g_cm3: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+    def make(self) -> list[Atoms]:
+        """Each as it comes, refined, on the way to rest by the oracle, and there, as far as the oracle could label."""
+        settings, oracle = self.settings, oracle_of(self.settings)
+        composition = parse_composition(settings.formula(settings.network_atoms))
+        cells = empty_cells(composition, self.densities_g_cm3)
+        try:
+            made = dict(enumerate(sample(Prior.load(self.prior), cells, SamplerSettings(), self.seeds)))
+        except SamplingError as error:
+            made = error.completed
+        seeds = [self.seeds[number] for number in made]
+        refined = refine(list(made.values()), Potential.load(self.potential), seeds=seeds)
+        frames: list[Atoms] = []
+        for (number, raw), one in zip(made.items(), refined, strict=True):
+            name, density = f"refined-{self.seeds[number]}", self.densities_g_cm3[number]
+            frames += labelled([raw], oracle, name, density)
+            if not one.failed:
+                bare = Atoms(one.atoms.symbols, positions=one.atoms.positions, cell=one.atoms.cell, pbc=True)
+                frames += _polished(bare, settings, oracle, name, density, self.seeds[number])
+        return frames
+
+
 def _polished(
     network: Atoms, settings: PretrainingSettings, oracle: Oracle, name: str, density_g_cm3: float, seed: int
 ) -> list[Atoms]:

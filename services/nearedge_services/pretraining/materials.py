@@ -77,11 +77,12 @@ def potential_values(unit: str) -> dict[str, Any]:
         "renews": "potential",
         "rounds": 1,
         "round_networks": 48,
+        "refined": 48,
         "round_quench": quench_values(hot, scales),
         "models": {
             **MODELS,
             **usual.get("models", {}),
-            "potential": {**POTENTIAL, **model_cutoffs("potential", scales)},
+            "potential": {**POTENTIAL, "cutoff_a": scales.length * POTENTIAL["cutoff_a"]},
         },
     }
 

@@ -15,7 +15,14 @@ from ase import Atoms
 from nearedge_db.errors import UserError
 from nearedge_services.inference.library import Library, joined, library_of, read_library, write_library
 from nearedge_services.networks.weights import CONFIG_FILE
-from nearedge_services.pretraining.frames import KEPT, before_networks, model_frames, networks, read_frames
+from nearedge_services.pretraining.frames import (
+    KEPT,
+    REFINED,
+    before_networks,
+    model_frames,
+    networks,
+    read_frames,
+)
 from nearedge_services.pretraining.jobs import (
     AnnealedNetworks,
     FirstNetwork,
@@ -24,6 +31,7 @@ from nearedge_services.pretraining.jobs import (
     Job,
     KeptNetworks,
     PotentialQuenches,
+    RefinedStructures,
     oracle_of,
 )
 from nearedge_services.pretraining.parallel import Report, process_pool, run_jobs
@@ -37,7 +45,15 @@ from nearedge_services.pretraining.start import (
     potential_folder,
     start_record,
 )
-from nearedge_services.pretraining.trainings import KINDS, prior_split, seen, train_kind
+from nearedge_services.pretraining.trainings import (
+    KINDS,
+    Training,
+    join_members,
+    prior_split,
+    seen,
+    train,
+    trainings,
+)
 from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.compact import read_networks, write_networks
 from nearedge_services.structures.composition import density_g_cm3, parse_composition
@@ -96,9 +112,12 @@ def _rounds(folder: Path, settings: PretrainingSettings, workers: int, report: R
 
 
 def _potential_from_start(folder: Path, settings: PretrainingSettings, workers: int, report: Report) -> None:
-    """A potential that learns from the start's networks and from quenches that begin with the start's potential."""
+    """A potential that learns from the start's networks, from quenches that begin with the start's potential, and from
+    structures of the start's prior that this potential refined.
+    """
     run_jobs("kept networks", _kept(folder, settings), workers, report)
     _rounds(folder, settings, workers, report)
+    run_jobs("refined", _refined(folder, settings), workers, report)
     _train(("potential",), folder, settings, workers, report)
 
 
@@ -223,6 +242,25 @@ def _generated(folder: Path, settings: PretrainingSettings) -> list[Job]:
     ]
 
 
+def _refined(folder: Path, settings: PretrainingSettings) -> list[Job]:
+    """Jobs of ``settings.batch`` structures each."""
+    densities = settings.densities(settings.refined, 0.2)
+    return [
+        RefinedStructures(
+            folder / "frames" / f"{REFINED}-{first:03d}.extxyz",
+            settings,
+            folder / "models" / "prior",
+            potential_folder(folder, 0),
+            tuple(densities[first : first + settings.batch]),
+            tuple(
+                settings.seed + 300_000 + k
+                for k in range(first, min(first + settings.batch, settings.refined))
+            ),
+        )
+        for first in range(0, settings.refined, settings.batch)
+    ]
+
+
 def _quenches(
     frames: Path,
     settings: PretrainingSettings,
@@ -281,16 +319,24 @@ def _train(
     kinds: Sequence[str], folder: Path, settings: PretrainingSettings, workers: int, report: Report
 ) -> None:
     """These models, side by side; those that are there stay."""
-    left = [kind for kind in kinds if not (folder / "models" / kind / CONFIG_FILE).exists()]
+    left = [kind for kind in kinds if not _there(Training(kind), folder)]
+    todo = [one for kind in left for one in trainings(kind, settings) if not _there(one, folder)]
     name = " and ".join(kinds)
-    report(name, len(kinds) - len(left), len(kinds))
+    count = sum(len(trainings(kind, settings)) for kind in kinds)
+    report(name, count - len(todo), count)
     if not left:
         return
-    with process_pool(min(workers, len(left))) as pool:
-        futures = [pool.submit(train_kind, kind, folder, settings) for kind in left]
-        for done, future in enumerate(futures, start=len(kinds) - len(left) + 1):
+    with process_pool(max(1, min(workers, len(todo)))) as pool:
+        futures = [pool.submit(train, one, folder, settings) for one in todo]
+        for done, future in enumerate(futures, start=count - len(todo) + 1):
             future.result()
-            report(name, done, len(kinds))
+            report(name, done, count)
+        if "potential" in left:
+            pool.submit(join_members, folder, settings).result()
+
+
+def _there(training: Training, folder: Path) -> bool:
+    return (training.folder(folder) / CONFIG_FILE).exists()
 
 
 def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
@@ -304,8 +350,8 @@ def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:
     made = networks(model_frames(folder, settings))
     write_structures(folder / NETWORKS_FILE, made)
     if settings.renews == "networks":  # else those of the start are there, with its prior
-        train, _ = prior_split([atoms for atoms in made if seen(atoms, settings)], settings)
-        write_networks(models / TRAINING_NETWORKS_FILE, train)
+        learnt, _ = prior_split([atoms for atoms in made if seen(atoms, settings)], settings)
+        write_networks(models / TRAINING_NETWORKS_FILE, learnt)
         write_library(models / LIBRARY_FILE, _library(folder, made, settings))
     record = {
         "settings": settings.model_dump(mode="json"),

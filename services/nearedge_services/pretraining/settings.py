@@ -33,13 +33,16 @@ MODELS: dict[str, dict[str, Any]] = {
 
 POTENTIAL: dict[str, Any] = {
     "interactions": 2,
-    "correlation": 2,
-    "channels": 24,
+    "channels": 16,
     "message_ell": 1,
-    "steps": 9000,
-    "batch_structures": 3,
+    "correlation": 3,
+    "cutoff_a": 3.5,
+    "steps": 24_000,
+    "batch_structures": 1,
+    "bootstrap": False,
     "learning_rate": 0.01,
-    "average_decay": 0.998,
+    "energy_weight": 1.0,
+    "average_decay": 0.999,
 }
 """Settings of a potential that is made anew."""
 
@@ -113,6 +116,9 @@ class PretrainingSettings(BaseModel):
     """Structures of the prior that are labelled for the surrogate, which is to judge just such."""
     generated_evaluations: tuple[int, ...] = Field(default=(25, 50, 100, 200), min_length=1)
     """Evaluations of the denoiser, in turn: the fewer, the more strained is what comes out."""
+    refined: int = Field(default=0, ge=0)
+    """Structures of a start's prior that its potential refines, for a potential that is made anew: each is labelled as
+    generated, as refined, and while the oracle's own method brings it to rest."""
     held_out_every: int = Field(default=8, ge=2)
     """Every so many networks one is kept out of training, to judge the models."""
 

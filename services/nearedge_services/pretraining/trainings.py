@@ -1,46 +1,98 @@
-"""The final trainings on everything that was labelled; each runs in a process of its own."""
+"""The final trainings on everything that was labelled; each runs in a process of its own, a potential's members too."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
 from nearedge_services.pretraining.frames import KEPT, before_networks, model_frames, networks, read_frames
 from nearedge_services.pretraining.settings import PretrainingSettings
 
+if TYPE_CHECKING:
+    from nearedge_services.potential.potential import Potential
+    from nearedge_services.potential.settings import PotentialSettings
+
 KINDS = ("prior", "potential", "surrogate")
 """The longest training first."""
 
 
-def train_kind(kind: str, folder: Path, settings: PretrainingSettings) -> dict[str, float]:
-    """Train one model, write it with its metrics to ``folder/models/<kind>``, and return the metrics."""
+@dataclass(frozen=True)
+class Training:
+    """A model, or one member of a potential: what a process trains."""
+
+    kind: str
+    member: int | None = None
+    """Number of a potential's member."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``prior`` or ``potential-member-0``."""
+        return self.kind if self.member is None else f"{self.kind}-member-{self.member}"
+
+    def folder(self, root: Path) -> Path:
+        """Where it is written in the folder of a pretraining."""
+        if self.member is None:
+            return root / "models" / self.kind
+        return root / self.name
+
+
+def trainings(kind: str, settings: PretrainingSettings) -> list[Training]:
+    """What a model is trained in: as a whole, or member by member."""
+    if kind != "potential":
+        return [Training(kind)]
+    return [Training(kind, member) for member in range(_potential_settings(settings).members)]
+
+
+def train(training: Training, root: Path, settings: PretrainingSettings) -> None:
+    """Train, and write the model with its metrics."""
     import torch
 
     torch.set_num_threads(1)
-    made = read_frames(folder, "network") if kind == "potential" else model_frames(folder, settings)
-    frames = [atoms for atoms in made if seen(atoms, settings)]
-    train, held_out = (prior_split if kind == "prior" else split)(frames, settings)
-    given = settings.models.get(kind, {})
-    target = folder / "models" / kind
-    progress = _Progress(folder / f"{kind}.progress")
-    if kind == "prior":
-        model, metrics = _prior(train, held_out, given, settings.seed, progress)
-    elif kind == "surrogate":
-        made = [atoms for atoms in read_frames(folder, "generated") if seen(atoms, settings)]
-        more, judged = split(made, settings)
-        model, metrics = _surrogate([*train, *more], [*held_out, *judged], given, settings.seed, progress)
+    parts = _parts(training.kind, root, settings)
+    progress = _Progress(root / f"{training.name}.progress")
+    given = settings.models.get(training.kind, {})
+    if training.kind == "prior":
+        model, metrics = _prior(*parts, given, settings.seed, progress)
+    elif training.kind == "surrogate":
+        model, metrics = _surrogate(*parts, given, settings.seed, progress)
     else:
-        more = read_frames(folder, *before_networks(settings.rounds))
-        if settings.renews == "potential":  # no networks to judge by
-            more, held_out = split(more, settings)
-        model, metrics = _potential([*more, *train], held_out, given, settings.seed, progress)
+        model, metrics = _member(*parts, settings, training.member or 0, progress)
+    _write(training.folder(root), model, metrics)
+
+
+def join_members(root: Path, settings: PretrainingSettings) -> None:
+    """Write the potential of the members that were trained, with its metrics."""
+    from nearedge_services.potential.potential import Potential
+    from nearedge_services.potential.training import committee
+
+    members = [Potential.load(one.folder(root)) for one in trainings("potential", settings)]
+    _write(Training("potential").folder(root), *committee(members, _parts("potential", root, settings)[1]))
+
+
+def _write(target: Path, model: Any, metrics: dict[str, float]) -> None:
     text = json.dumps(metrics, indent=1, sort_keys=True) + "\n"
     target.mkdir(parents=True, exist_ok=True)
     (target / "metrics.json").write_text(text, encoding="utf-8")
     model.save(target)  # last: its config says that the training is done
-    return metrics
+
+
+def _parts(kind: str, root: Path, settings: PretrainingSettings) -> tuple[list[Atoms], list[Atoms]]:
+    """Frames that a model learns from, and frames that judge it."""
+    if kind == "potential":
+        more = read_frames(root, *before_networks(settings.rounds))
+        if settings.renews == "potential":  # no networks to judge by
+            return split(more, settings)
+        train, held_out = split([a for a in read_frames(root, "network") if seen(a, settings)], settings)
+        return [*more, *train], held_out
+    frames = [atoms for atoms in model_frames(root, settings) if seen(atoms, settings)]
+    if kind == "prior":
+        return prior_split(frames, settings)
+    train, held_out = split(frames, settings)
+    more, judged = split([a for a in read_frames(root, "generated") if seen(a, settings)], settings)
+    return [*train, *more], [*held_out, *judged]
 
 
 def seen(atoms: Atoms, settings: PretrainingSettings) -> bool:
@@ -97,10 +149,20 @@ def _surrogate(
     return train_surrogate(train, held_out, SurrogateSettings(**given), seed, progress=progress)
 
 
-def _potential(
-    train: list[Atoms], held_out: list[Atoms], given: dict[str, Any], seed: int, progress: _Progress
-) -> tuple[Any, dict[str, float]]:
+def _potential_settings(settings: PretrainingSettings) -> "PotentialSettings":
     from nearedge_services.potential.settings import PotentialSettings
+
+    return PotentialSettings(**settings.models.get("potential", {}))
+
+
+def _member(
+    train: list[Atoms],
+    held_out: list[Atoms],
+    settings: PretrainingSettings,
+    number: int,
+    progress: "_Progress",
+) -> tuple["Potential", dict[str, float]]:
     from nearedge_services.potential.training import train_potential
 
-    return train_potential(train, held_out, PotentialSettings(**given), seed, progress=progress)
+    chosen = _potential_settings(settings).model_copy(update={"members": 1})
+    return train_potential(train, held_out, chosen, settings.seed + number, progress=progress)

@@ -11,6 +11,7 @@ from ase import Atoms
 from nearedge_db.errors import UserError
 from nearedge_services.inference.library import read_library
 from nearedge_services.oracles.factory import make_oracle
+from nearedge_services.potential.potential import Potential
 from nearedge_services.pretraining.frames import networks, read_frames
 from nearedge_services.pretraining.jobs import rattled, run_job
 from nearedge_services.pretraining.pipeline import pretrain
@@ -185,14 +186,22 @@ def start_from(first, settings):
 
 
 def potential_from(start, settings):
-    """A potential of its own, of the start's networks and a round of quenches; everything else is the start's."""
-    values = {"renews": "potential", "anew_g_cm3": None, "rounds": 1}
+    """A potential of its own, of the start's networks, a round of quenches and refined structures; everything else is
+    the start's.
+    """
+    values = {"renews": "potential", "anew_g_cm3": None, "rounds": 1, "refined": 3}
     settings = PretrainingSettings.model_validate({**settings.model_dump(), **values})
     folder = start / "third"
     record = pretrain(folder, settings, 2, lambda *_: None, start=start)
     learnt_from = len(read_networks(start / "models" / "training_networks.npz"))
     assert len(networks(read_frames(folder, "kept"))) == record["networks"] == learnt_from
     assert read_frames(folder, "round1")
+    refined = read_frames(folder, "refined")
+    assert 0 < len({atoms.info["group"] for atoms in refined}) <= 3
+    assert len(networks(refined)) <= 3
+    members = [Potential.load(folder / f"potential-member-{k}") for k in range(2)]
+    joined = Potential.load(folder / "models" / "potential")
+    assert [len(one.members) for one in (*members, joined)] == [1, 1, 2]
     for name in ("potential/metrics.json", "potential/weights.safetensors"):
         assert (folder / "models" / name).read_bytes() != (start / "models" / name).read_bytes()
     for name in (
