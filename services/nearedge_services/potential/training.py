@@ -35,6 +35,8 @@ _START_FORCES = 0.3
 _CENTRE_ATOMS = 512
 _ENERGY_ROUNDING_EV = 0.01
 _FORCE_ROUNDING_EV_PER_A = 0.05
+_FROM_DATA = {"scale_ev", "message_norm", "isolated_energies_ev"}
+"""What of an architecture follows from the training set, and may differ between machines in the last digit."""
 
 
 def train_potential(
@@ -44,6 +46,7 @@ def train_potential(
     seed: int,
     *,
     initial: Potential | None = None,
+    first_member: int = 0,
     progress: Progress | None = None,
     device: str = "cpu",
 ) -> tuple[Potential, dict[str, float]]:
@@ -53,7 +56,8 @@ def train_potential(
     With `initial` the networks start from its weights, keep its architecture and take `settings.warm_steps`
     steps; the elements' own energies are fitted again. `progress(fraction, metrics)` is called some fifty
     times a member. The spread is calibrated on the held-out structures. Trained, and left,
-    on the torch `device`.
+    on the torch `device`. Members that are trained apart get `first_member`, their number in the committee that they
+    are to be (see `committee`): they come out as if they had been trained in it.
 
     Raises UserError for missing labels or for elements that `initial` does not know, TrainingDiverged when
     the loss does not stay finite.
@@ -63,7 +67,8 @@ def train_potential(
     count = settings.members if initial is None else len(initial.members)
     members, losses = [], []
     for member in range(count):
-        network = build_network(architecture, seed=_member_seed(seed, member))
+        own_seed = _member_seed(seed, first_member + member)
+        network = build_network(architecture, seed=own_seed)
         if initial is not None:
             network.load_state_dict(initial.members[member].state_dict())
         network.to(device)
@@ -74,7 +79,7 @@ def train_potential(
                 data,
                 settings,
                 warm=initial is not None,
-                seed=_member_seed(seed, member),
+                seed=own_seed,
                 report=report,
             )
         )
@@ -89,15 +94,16 @@ def train_potential(
 def committee(
     potentials: Sequence[Potential], held_out: Sequence["Atoms"]
 ) -> tuple[Potential, dict[str, float]]:
-    """One potential of the members of several, trained on the same structures, its spread calibrated on the held-out
-    ones; and its held-out metrics.
+    """One potential, on the CPU, of the members of several that were trained on the same structures, its spread
+    calibrated on the held-out ones; and its held-out metrics.
 
-    Raises ValueError where their architectures differ.
+    Raises ValueError where they have other sizes.
     """
-    architecture = potentials[0].architecture
-    if any(potential.architecture != architecture for potential in potentials):
-        raise ValueError("a committee needs members of one architecture")
-    joined = Potential(architecture, [member for potential in potentials for member in potential.members])
+    sizes = [one.architecture.model_dump(exclude=_FROM_DATA) for one in potentials]
+    if any(size != sizes[0] for size in sizes):
+        raise ValueError("a committee needs members of the same sizes")
+    members = [member for potential in potentials for member in potential.members]
+    joined = Potential(potentials[0].architecture, members)
     joined.calibration = calibrate(joined, held_out)
     return joined, evaluate_potential(joined, held_out)
 

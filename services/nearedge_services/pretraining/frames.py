@@ -22,7 +22,7 @@ def read_frames(folder: Path, *names: str) -> list[Atoms]:
 
 def before_networks(rounds: int) -> tuple[str, ...]:
     """Stages that the potential learns from after so many rounds: from nothing, or from earlier networks."""
-    return ("first", "hot", KEPT, REFINED, *(f"round{number}" for number in range(1, rounds + 1)))
+    return ("first", "hot", KEPT, *(f"round{number}" for number in range(1, rounds + 1)))
 
 
 def model_frames(folder: Path, settings: PretrainingSettings) -> list[Atoms]:

@@ -28,6 +28,7 @@ from nearedge_services.refinement.settings import Anneal
 from nearedge_services.structures.compact import read_networks
 from nearedge_services.structures.composition import density_g_cm3, parse_composition
 from nearedge_services.structures.extxyz import read_structures, write_structures
+from nearedge_services.structures.material import Scales
 from nearedge_services.structures.melt_quench import hot_frames
 
 
@@ -237,7 +238,9 @@ class RefinedStructures:
     seeds: tuple[int, ...]
 
     def make(self) -> list[Atoms]:
-        """Each as it comes, refined, on the way to rest by the oracle, and there, as far as the oracle could label."""
+        """Each as it comes and, unless the oracle gives up, as it was refined, on the oracle's way to rest, and there,
+        with rattled copies.
+        """
         settings, oracle = self.settings, oracle_of(self.settings)
         composition = parse_composition(settings.formula(settings.network_atoms))
         cells = empty_cells(composition, self.densities_g_cm3)
@@ -246,7 +249,13 @@ class RefinedStructures:
         except SamplingError as error:
             made = error.completed
         seeds = [self.seeds[number] for number in made]
-        refined = refine(list(made.values()), Potential.load(self.potential), seeds=seeds)
+        anneal = Anneal().scaled(Scales.of(composition).temperature)
+        refined = refine(
+            list(made.values()),
+            Potential.load(self.potential),
+            RefinementSettings(anneal=anneal),
+            seeds=seeds,
+        )
         frames: list[Atoms] = []
         for (number, raw), one in zip(made.items(), refined, strict=True):
             name, density = f"refined-{self.seeds[number]}", self.densities_g_cm3[number]

@@ -59,7 +59,7 @@ def started_values(unit: str) -> dict[str, Any]:
 
 def potential_values(unit: str) -> dict[str, Any]:
     """Values of `PretrainingSettings` for a pretraining that makes the potential of earlier models anew: fast quenches
-    from a hot melt, as `started_values` makes networks, and a training four times as long, of more weights.
+    from a hot melt, as `started_values` makes networks, refined structures of the prior, and a longer training.
 
     Raises UserError for a unit that is no formula.
     """

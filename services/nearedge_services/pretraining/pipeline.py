@@ -7,6 +7,7 @@ Example:
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,6 @@ from nearedge_services.pretraining.start import (
 )
 from nearedge_services.pretraining.trainings import (
     KINDS,
-    Training,
     join_members,
     prior_split,
     seen,
@@ -141,6 +141,9 @@ def _claim(folder: Path, settings: PretrainingSettings, start: Path | None) -> N
         before = json.loads(path.read_text(encoding="utf-8"))
         models_aside = {"models"}
         now = json.loads(text)
+        before = json.loads(
+            PretrainingSettings.model_validate(before).model_dump_json()
+        )  # of an earlier version
         changed = sorted(k for k in now if k not in models_aside and before.get(k) != now[k])
         if changed:
             raise UserError(
@@ -319,8 +322,9 @@ def _train(
     kinds: Sequence[str], folder: Path, settings: PretrainingSettings, workers: int, report: Report
 ) -> None:
     """These models, side by side; those that are there stay."""
-    left = [kind for kind in kinds if not _there(Training(kind), folder)]
-    todo = [one for kind in left for one in trainings(kind, settings) if not _there(one, folder)]
+    left = [kind for kind in kinds if not (folder / "models" / kind / CONFIG_FILE).exists()]
+    todo = [one for kind in left for one in trainings(kind, settings)]
+    todo = [one for one in todo if not (one.folder(folder) / CONFIG_FILE).exists()]
     name = " and ".join(kinds)
     count = sum(len(trainings(kind, settings)) for kind in kinds)
     report(name, count - len(todo), count)
@@ -328,15 +332,15 @@ def _train(
         return
     with process_pool(max(1, min(workers, len(todo)))) as pool:
         futures = [pool.submit(train, one, folder, settings) for one in todo]
-        for done, future in enumerate(futures, start=count - len(todo) + 1):
-            future.result()
-            report(name, done, count)
+        try:
+            for done, future in enumerate(as_completed(futures), start=count - len(todo) + 1):
+                future.result()
+                report(name, done, count)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
         if "potential" in left:
             pool.submit(join_members, folder, settings).result()
-
-
-def _there(training: Training, folder: Path) -> bool:
-    return (training.folder(folder) / CONFIG_FILE).exists()
 
 
 def write_record(folder: Path, settings: PretrainingSettings) -> dict[str, Any]:

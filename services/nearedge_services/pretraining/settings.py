@@ -78,7 +78,7 @@ class PretrainingSettings(BaseModel):
     round_quench: QuenchSettings = QuenchSettings(quench_steps=800, snapshots=7)
 
     network_atoms: int = Field(default=64, ge=8)
-    """Atoms of the cells from which prior and surrogate learn."""
+    """Atoms of the cells from which prior and surrogate learn, and of refined structures."""
     networks: int = Field(default=96, ge=4)
     network_quench: QuenchSettings = QuenchSettings(
         temperature_k=5000.0,
@@ -89,7 +89,7 @@ class PretrainingSettings(BaseModel):
     """Slow around the freezing, where what is gained per step is largest; the relaxation does the rest."""
     renews: Literal["networks", "potential"] = "networks"
     """What a pretraining that starts from earlier models makes: networks, and prior and surrogate from these and the
-    kept ones; or a potential from the kept networks and ``rounds`` of quenches, and nothing else."""
+    kept ones; or a potential from the kept networks, ``rounds`` of quenches and refined structures, alone."""
     anew_g_cm3: Band | None = None
     """Densities (g/cm³) at which networks are made; a pretraining that starts from earlier models keeps theirs at
     all others. None: the whole range."""
@@ -118,7 +118,7 @@ class PretrainingSettings(BaseModel):
     """Evaluations of the denoiser, in turn: the fewer, the more strained is what comes out."""
     refined: int = Field(default=0, ge=0)
     """Structures of a start's prior that its potential refines, for a potential that is made anew: each is labelled as
-    generated, as refined, and while the oracle's own method brings it to rest."""
+    generated, as refined, and while the oracle's own method brings it to rest (`polish`, `rattle_a`)."""
     held_out_every: int = Field(default=8, ge=2)
     """Every so many networks one is kept out of training, to judge the models."""
 

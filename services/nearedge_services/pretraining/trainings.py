@@ -3,12 +3,20 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
-from nearedge_services.pretraining.frames import KEPT, before_networks, model_frames, networks, read_frames
+from nearedge_services.pretraining.frames import (
+    KEPT,
+    REFINED,
+    before_networks,
+    model_frames,
+    networks,
+    read_frames,
+)
 from nearedge_services.pretraining.settings import PretrainingSettings
 
 if TYPE_CHECKING:
@@ -21,29 +29,29 @@ KINDS = ("prior", "potential", "surrogate")
 
 @dataclass(frozen=True)
 class Training:
-    """A model, or one member of a potential: what a process trains."""
+    """A prior, a surrogate, or one member of a potential: what a process trains."""
 
     kind: str
-    member: int | None = None
+    name: str
+    """That of its folder."""
+    member: int = 0
     """Number of a potential's member."""
-
-    @property
-    def name(self) -> str:
-        """Such as ``prior`` or ``potential-member-0``."""
-        return self.kind if self.member is None else f"{self.kind}-member-{self.member}"
 
     def folder(self, root: Path) -> Path:
         """Where it is written in the folder of a pretraining."""
-        if self.member is None:
-            return root / "models" / self.kind
-        return root / self.name
+        return root / self.name if self.kind == "potential" else root / "models" / self.name
 
 
 def trainings(kind: str, settings: PretrainingSettings) -> list[Training]:
-    """What a model is trained in: as a whole, or member by member."""
+    """What a model is trained in: as a whole, or member by member.
+
+    Members are named by their settings, too: those of other settings are not taken for them.
+    """
     if kind != "potential":
-        return [Training(kind)]
-    return [Training(kind, member) for member in range(_potential_settings(settings).members)]
+        return [Training(kind, kind)]
+    chosen = _potential_settings(settings)
+    digest = sha256(f"{settings.seed} {chosen.model_dump_json(exclude={'members'})}".encode()).hexdigest()[:8]
+    return [Training(kind, f"potential-{digest}-{k}", k) for k in range(chosen.members)]
 
 
 def train(training: Training, root: Path, settings: PretrainingSettings) -> None:
@@ -59,17 +67,25 @@ def train(training: Training, root: Path, settings: PretrainingSettings) -> None
     elif training.kind == "surrogate":
         model, metrics = _surrogate(*parts, given, settings.seed, progress)
     else:
-        model, metrics = _member(*parts, settings, training.member or 0, progress)
+        model, metrics = _member(*parts, settings, training.member, progress)
     _write(training.folder(root), model, metrics)
 
 
 def join_members(root: Path, settings: PretrainingSettings) -> None:
-    """Write the potential of the members that were trained, with its metrics."""
+    """Write the potential of the members that were trained, with its metrics; without held-out frames it is judged by
+    those of the training, as they were.
+    """
+    from nearedge_services.potential.dataset import labelled_frames
     from nearedge_services.potential.potential import Potential
     from nearedge_services.potential.training import committee
 
-    members = [Potential.load(one.folder(root)) for one in trainings("potential", settings)]
-    _write(Training("potential").folder(root), *committee(members, _parts("potential", root, settings)[1]))
+    folders = [one.folder(root) for one in trainings("potential", settings)]
+    learnt_from, held_out = _parts("potential", root, settings)
+    judged = held_out or labelled_frames(learnt_from, _potential_settings(settings).max_force_ev_per_a)
+    joined, metrics = committee([Potential.load(folder) for folder in folders], judged)
+    told = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in folders]
+    losses = [one["train_loss"] for one in told]
+    _write(root / "models" / "potential", joined, metrics | {"train_loss": sum(losses) / len(losses)})
 
 
 def _write(target: Path, model: Any, metrics: dict[str, float]) -> None:
@@ -82,7 +98,7 @@ def _write(target: Path, model: Any, metrics: dict[str, float]) -> None:
 def _parts(kind: str, root: Path, settings: PretrainingSettings) -> tuple[list[Atoms], list[Atoms]]:
     """Frames that a model learns from, and frames that judge it."""
     if kind == "potential":
-        more = read_frames(root, *before_networks(settings.rounds))
+        more = read_frames(root, *before_networks(settings.rounds), REFINED)
         if settings.renews == "potential":  # no networks to judge by
             return split(more, settings)
         train, held_out = split([a for a in read_frames(root, "network") if seen(a, settings)], settings)
@@ -165,4 +181,4 @@ def _member(
     from nearedge_services.potential.training import train_potential
 
     chosen = _potential_settings(settings).model_copy(update={"members": 1})
-    return train_potential(train, held_out, chosen, settings.seed + number, progress=progress)
+    return train_potential(train, held_out, chosen, settings.seed, first_member=number, progress=progress)

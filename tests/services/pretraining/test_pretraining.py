@@ -11,7 +11,6 @@ from ase import Atoms
 from nearedge_db.errors import UserError
 from nearedge_services.inference.library import read_library
 from nearedge_services.oracles.factory import make_oracle
-from nearedge_services.potential.potential import Potential
 from nearedge_services.pretraining.frames import networks, read_frames
 from nearedge_services.pretraining.jobs import rattled, run_job
 from nearedge_services.pretraining.pipeline import pretrain
@@ -198,10 +197,8 @@ def potential_from(start, settings):
     assert read_frames(folder, "round1")
     refined = read_frames(folder, "refined")
     assert 0 < len({atoms.info["group"] for atoms in refined}) <= 3
-    assert len(networks(refined)) <= 3
-    members = [Potential.load(folder / f"potential-member-{k}") for k in range(2)]
-    joined = Potential.load(folder / "models" / "potential")
-    assert [len(one.members) for one in (*members, joined)] == [1, 1, 2]
+    assert 0 < len(networks(refined)) <= 3
+    assert len(refined) > 2 * len(networks(refined))
     for name in ("potential/metrics.json", "potential/weights.safetensors"):
         assert (folder / "models" / name).read_bytes() != (start / "models" / name).read_bytes()
     for name in (
