@@ -1,4 +1,4 @@
-"""Members of a potential: trained apart, kept, and joined."""
+"""Members of a potential: trained apart, kept by name of their settings, and joined."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,8 @@ from ase import Atoms
 from nearedge_services.potential.potential import Potential
 from nearedge_services.pretraining import pipeline
 from nearedge_services.pretraining.frames import REFINED
-from nearedge_services.pretraining.jobs import RefinedStructures
 from nearedge_services.pretraining.settings import PretrainingSettings
 from nearedge_services.pretraining.trainings import trainings
-from nearedge_services.refinement import Anneal
 from nearedge_services.structures.extxyz import write_structures
 
 POTENTIAL = {"members": 2, "steps": 3, "channels": 4, "max_ell": 1, "correlation": 1}
@@ -76,23 +74,3 @@ def test_members_of_other_settings_are_not_taken(folder):
     (folder / "models" / "potential" / "config.json").unlink()
     now = train(folder, settings(channels=5))
     assert (before.architecture.channels, now.architecture.channels) == (4, 5)
-
-
-def test_another_material_is_refined_at_its_own_temperatures(tmp_path, monkeypatch):
-    """Silicon melts at half of carbon's temperature."""
-    seen = []
-
-    def caught(structures, potential, chosen, *, seeds):
-        seen.append(chosen.anneal)
-        return []
-
-    cells = [Atoms("Si8", cell=[6.0] * 3, pbc=True)]
-    monkeypatch.setattr("nearedge_services.pretraining.jobs.sample", lambda *_: cells)
-    monkeypatch.setattr("nearedge_services.pretraining.jobs.Prior.load", lambda _: None)
-    monkeypatch.setattr("nearedge_services.pretraining.jobs.Potential.load", lambda _: None)
-    monkeypatch.setattr("nearedge_services.pretraining.jobs.refine", caught)
-    silicon = PretrainingSettings(unit="Si", network_atoms=8)
-    job = RefinedStructures(tmp_path / "a", silicon, tmp_path, tmp_path, (2.3,), (1,))
-    with pytest.raises(ValueError, match="zip"):  # nothing came back
-        job.make()
-    assert seen == [Anneal().scaled(0.5)]

@@ -197,8 +197,6 @@ def potential_from(start, settings):
     assert read_frames(folder, "round1")
     refined = read_frames(folder, "refined")
     assert 0 < len({atoms.info["group"] for atoms in refined}) <= 3
-    assert 0 < len(networks(refined)) <= 3
-    assert len(refined) > 2 * len(networks(refined))
     for name in ("potential/metrics.json", "potential/weights.safetensors"):
         assert (folder / "models" / name).read_bytes() != (start / "models" / name).read_bytes()
     for name in (
