@@ -141,9 +141,8 @@ def _claim(folder: Path, settings: PretrainingSettings, start: Path | None) -> N
         before = json.loads(path.read_text(encoding="utf-8"))
         models_aside = {"models"}
         now = json.loads(text)
-        before = json.loads(
-            PretrainingSettings.model_validate(before).model_dump_json()
-        )  # of an earlier version
+        # of an earlier version: what was not there was as the defaults are
+        before = {**PretrainingSettings().model_dump(mode="json"), **before}
         changed = sorted(k for k in now if k not in models_aside and before.get(k) != now[k])
         if changed:
             raise UserError(

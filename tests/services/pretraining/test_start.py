@@ -87,6 +87,18 @@ def test_a_folder_is_claimed_once_for_its_start(tmp_path, finished):
         claim(tmp_path / "nothing", settings, finished)
 
 
+def test_a_folder_of_an_earlier_version_goes_on(tmp_path):
+    """Settings that came since were as their defaults are."""
+    settings, file = PretrainingSettings(), tmp_path / "settings.json"
+    stored = settings.model_dump(mode="json")
+    del stored["refined"]
+    file.write_text(json.dumps(stored))
+    claim(tmp_path, settings, None)
+    file.write_text(json.dumps(stored))
+    with pytest.raises(UserError, match=r"other settings.*refined"):
+        claim(tmp_path, settings.model_copy(update={"refined": 3}), None)
+
+
 def test_shipped_models_are_a_start_too(tmp_path, finished):
     """They lie beside their record."""
     flat = tmp_path / "shipped"
