@@ -45,7 +45,7 @@ Count = Annotated[
     int | None, typer.Option(min=1, help=f"Structures; {DEFAULT_COUNT}, or as many as densities listed.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same structures.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Evaluations of the denoiser; default 200.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Evaluations of the denoiser; default 140.")]
 Refine = Annotated[
     bool, typer.Option("--refine/--no-refine", help="Relax, anneal and relax what was generated.")
 ]

@@ -66,7 +66,7 @@ def generate(
         absorber: element of the target's edge; default: the only one with spectra.
         guidance: strength; default 10, classifier-free 2, with a target; 0: the target only judges.
         guidance_kind: ``surrogate``, ``noise-aware``, ``classifier-free`` or ``both``.
-        steps: evaluations of the denoiser; default 200.
+        steps: evaluations of the denoiser; default 140.
         sampler: other settings of the sampler.
         refine: relax, anneal and relax, guided structures on energy plus spectral mismatch; or its settings.
         models: folder with prior/, surrogate/ and potential/; default: the shipped ones for the elements.
