@@ -38,6 +38,7 @@ class TestFeff(OracleContract):
 
     @pytest.fixture(scope="class")
     def hopeless_oracle(self):
+        needs("feff10")
         return make_oracle("feff", {**CHEAP, "scf_iterations": 1})
 
     @pytest.fixture(scope="class")
