@@ -11,6 +11,7 @@ from ase.constraints import FixAtoms
 from tests.platform.tiny_models import GRID, bump, write_models
 
 import nearedge
+from nearedge.cli.generate import Steps
 from nearedge.generation import Failure, GenerationError, generate, generate_iter, prepare
 from nearedge.generation import job as job_module
 from nearedge.generation.cells import empty_starts, inpainting_starts
@@ -18,6 +19,7 @@ from nearedge.generation.settings import for_material
 from nearedge_db.errors import UserError
 from nearedge_services import weights
 from nearedge_services.diffusion import sampler
+from nearedge_services.diffusion.settings import SamplerSettings
 from nearedge_services.potential.errors import NonFiniteForces
 from nearedge_services.potential.potential import Potential
 from nearedge_services.refinement import RefinementSettings
@@ -388,3 +390,10 @@ def test_a_start_of_several_elements_does_not_say_what_to_add():
     assert grown.get_chemical_formula() == "C3Si3"
     (some,) = inpainting_starts(start, [1], atoms=6, composition="C")
     assert some.arrays["fixed"].tolist() == [False, True, False, False, False, False]
+
+
+def test_the_help_names_the_default_number_of_evaluations():
+    """Both texts are written by hand, so that reading them loads no networks."""
+    words = f"default {SamplerSettings().steps}."
+    assert words in generate.__doc__
+    assert words in Steps.__metadata__[0].help
